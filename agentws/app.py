@@ -1,0 +1,282 @@
+"""The composition root: the one place that picks implementations and joins them.
+
+`Service` is everything between the database and the edge, with a start and a stop; `create_app` is the ASGI
+application around it.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.types import Receive, Scope, Send
+
+from agentws.agents.demo import make_demo
+from agentws.broker.local import LocalBroker
+from agentws.core.agent import declare
+from agentws.edge.auth import TokenAuthenticator
+from agentws.edge.http import health_routes, page_routes
+from agentws.edge.websocket import Connections, WebSocketEdge, refuse
+from agentws.feed import Feed
+from agentws.ports import Renewal, StoreUnavailable
+from agentws.runtime.dispatcher import Dispatcher
+from agentws.runtime.drain import Drain
+from agentws.runtime.janitor import Janitor
+from agentws.runtime.lease import Lease
+from agentws.runtime.supervisor import Services
+from agentws.runtime.worker import Worker
+from agentws.settings import Settings, default_data_dir
+from agentws.store.embedded import EmbeddedPostgres
+from agentws.store.journal import PgJournal
+from agentws.store.migrate import MigrationError, login_of, make_database, migrate
+from agentws.store.nodes import PgNodes
+from agentws.store.pool import Database
+from agentws.store.runs import PgStarts
+from agentws.store.threads import PgThreads
+from agentws.wire.errors import Refusal
+
+__all__ = ["Service", "create_app", "lifespan"]
+
+log = logging.getLogger("agentws")
+
+EMBEDDED_LOGIN = "agentws"
+TOOL_THREADS = 64
+_LOOK_INTERVAL_S = 1.0
+_CLOSE_WAIT_S = 2.0
+
+
+class Service:
+    """One server process: database, lease, worker, feed and edge, from `start` to `stop`.
+
+    Args:
+        settings: as loaded.
+        agents: name → agent, the first being the default one; `demo` is added where it is not among them.
+    """
+
+    def __init__(self, settings: Settings, agents: Mapping[str, Any] | None = None) -> None:
+        named = declare({**(agents or {})})
+        if "demo" not in named:
+            named |= declare({"demo": make_demo(settings.demo_words_per_s)})
+        self.settings = settings
+        self.agents = named
+        self.connections = Connections()
+        self._stack = AsyncExitStack()
+        self._started = False
+        self._edge: WebSocketEdge | None = None
+        self._worker: Worker | None = None
+        self._nodes: PgNodes | None = None
+        self._drain: Drain | None = None
+
+    @property
+    def edge(self) -> WebSocketEdge | None:
+        """The WebSocket application; None before `start` and after `stop`."""
+        return self._edge
+
+    async def start(self) -> None:
+        """Starts everything; what was started is stopped again where something fails.
+
+        Raises:
+            StoreUnavailable, EmbeddedError, MigrationError: with what is wrong and what to do.
+        """
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+
+    async def stop(self) -> None:
+        """Goes through the drain where that has not been done, and stops everything."""
+        await self.drain()
+        self._edge = None
+        await self._stack.aclose()
+
+    async def drain(self) -> None:
+        """Takes no new runs, tells clients, waits for the runs at work, and closes all connections (1001)."""
+        if self._drain is None or self._worker is None or self._drain.begun:
+            return
+        await self._drain.run(self._worker)
+        self.connections.close_all(1001, "going away")
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_WAIT_S):
+                await self.connections.none_open()
+
+    def hurry(self) -> None:
+        """Ends the time that a drain gives to runs at work."""
+        if self._drain is not None:
+            self._drain.hurry()
+
+    async def not_ready(self) -> str | None:
+        """Why this process should get no traffic now; None where it may."""
+        if self._nodes is None or self._edge is None:
+            return "not started"
+        if self._drain is not None and self._drain.begun:
+            return "draining"
+        try:
+            return None if await self._nodes.schema_is_current() else "the schema is not current"
+        except StoreUnavailable:
+            return "the database cannot be reached"
+
+    async def _start(self) -> None:
+        settings = self.settings
+        url = await self._prepare_database()
+        database = Database(url, size=settings.pool_size, timeout_s=settings.database_timeout_s)
+        await database.open(wait_s=settings.database_wait_s)
+        self._stack.push_async_callback(database.close)
+        nodes = PgNodes(database)
+        if not await nodes.schema_is_current():
+            raise MigrationError("the schema is not this version's; run `agentws migrate`")
+        self._nodes = nodes
+        await self._assemble(database, nodes)
+
+    async def _prepare_database(self) -> str:
+        """The URL to log in with, of a database that is there and, in development and test, migrated."""
+        settings = self.settings
+        if settings.database_url not in (None, "embedded"):
+            url = settings.database_url or ""
+            if settings.env in ("development", "test"):
+                await migrate(settings.migrate_url or url, login=login_of(url))
+            return url
+        postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()))
+        self._stack.callback(postgres.stop)
+        postgres.start()
+        owner = postgres.url(user="postgres", database=EMBEDDED_LOGIN)
+        await make_database(
+            postgres.url(user="postgres", database="postgres"), database=EMBEDDED_LOGIN, login=EMBEDDED_LOGIN
+        )
+        await migrate(owner, login=EMBEDDED_LOGIN)
+        self._keep("the embedded PostgreSQL", postgres.watch)
+        return postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN)
+
+    async def _assemble(self, database: Database, nodes: PgNodes) -> None:
+        settings = self.settings
+        starts, journal, broker = PgStarts(database), PgJournal(database), LocalBroker()
+        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="agentws-tool")
+        self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        janitor = Janitor(nodes, starts, agents=tuple(self.agents), interval_s=_LOOK_INTERVAL_S)
+        drain = Drain(grace_s=settings.drain_grace_s, announce=lambda ms: self.connections.announce_drain(within_ms=ms))
+
+        def renewed(renewal: Renewal) -> None:
+            janitor.heed(renewal, worker)
+
+        lease = Lease(nodes, ttl_s=settings.lease_ttl_s, on_renewed=renewed, on_lost=lambda: worker.abandon_all())
+        services = Services(
+            journal=journal,
+            starts=starts,
+            broker=broker,
+            executor=executor,
+            next_owner=lambda: None if drain.begun else lease.node_id,
+            agents=tuple(self.agents),
+            run_timeout_s=settings.run_timeout_s,
+            stop_grace_s=settings.stop_grace_s,
+            piece_interval_s=settings.piece_interval_ms / 1000,
+            run_buffer_bytes=settings.run_buffer_bytes,
+        )
+        worker = Worker(services, self.agents, slots=settings.max_runs, on_free=janitor.wake)
+        feed = Feed(
+            journal,
+            broker,
+            poll_interval_s=settings.poll_interval_ms / 1000,
+            buffer_bytes=settings.send_buffer_bytes,
+        )
+        dispatcher = Dispatcher(
+            starts=starts,
+            journal=journal,
+            threads=PgThreads(database),
+            broker=broker,
+            worker=worker,
+            agents=self.agents,
+            default_agent=next(iter(self.agents)),
+            node=lambda: lease.node_id,
+            draining=lambda: drain.retry_after_ms,
+        )
+        await lease.take()
+        self._stack.push_async_callback(lease.give_up)
+        self._stack.push_async_callback(feed.close)
+        self._stack.callback(worker.abandon_all)
+        self._keep("the lease", lease.keep)
+        self._keep("the search for runs", lambda: janitor.look(lease, worker))
+        self._keep("the feed", feed.poll)
+        self._drain = drain
+        self._worker = worker
+        self._edge = WebSocketEdge(
+            authenticate=TokenAuthenticator(settings),
+            connections=self.connections,
+            feed=feed,
+            dispatcher=dispatcher,
+            heartbeat_interval_s=settings.heartbeat_interval_s,
+            send_buffer_bytes=settings.send_buffer_bytes,
+            limits={"max_message_bytes": settings.max_message_bytes},
+        )
+
+    def _keep(self, name: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Runs something that never ends until the service stops; a failure is logged, and it is begun again."""
+
+        async def run() -> None:
+            while True:
+                try:
+                    await call()
+                except Exception:
+                    log.exception("%s failed; it is begun again", name)
+                    await asyncio.sleep(1)
+
+        task = asyncio.get_running_loop().create_task(run(), name=name)
+
+        async def end() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(end)
+
+
+def create_app(
+    settings: Settings, agents: Mapping[str, Any] | None = None, *, service: Service | None = None
+) -> Starlette:
+    """An ASGI application to serve or to mount.
+
+    Args:
+        settings: from `agentws.settings.load`.
+        agents: name → agent; the first is the default one.
+        service: one whose start and stop the caller sees to; None: the application's lifespan does. A mounted
+            application's lifespan does not run: use `lifespan` in the host's.
+    """
+    own = service or Service(settings, agents)
+
+    async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
+        if own.edge is None:
+            await receive()
+            await refuse(scope, send, Refusal("overloaded", retry_after_ms=1000))
+            return
+        await own.edge(scope, receive, send)
+
+    routes = [*health_routes(own.not_ready), WebSocketRoute("/ws", _Raw(websocket))]
+    if settings.page if settings.page is not None else settings.env != "production":
+        routes += page_routes()
+    app = Starlette(routes=routes, lifespan=None if service else lifespan)
+    app.state.service = own
+    return app
+
+
+@asynccontextmanager
+async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    """Starts and stops an application that `create_app` made; for the lifespan of a host that mounts it."""
+    service: Service = app.state.service
+    await service.start()
+    try:
+        yield
+    finally:
+        await service.stop()
+
+
+class _Raw:
+    """An ASGI application as a route's endpoint: Starlette wraps functions, and leaves objects as they are."""
+
+    def __init__(self, app: Callable[[Scope, Receive, Send], Awaitable[None]]) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._app(scope, receive, send)

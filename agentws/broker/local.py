@@ -1,0 +1,34 @@
+"""Tells followers in this process, at once and in order."""
+
+import logging
+
+from agentws.core.replay import Batch
+from agentws.ports import Listener, ThreadKey
+
+__all__ = ["LocalBroker"]
+
+log = logging.getLogger("agentws.broker")
+
+
+class LocalBroker:
+    """Followers by thread; a thread without any has no entry."""
+
+    def __init__(self) -> None:
+        self._listeners: dict[ThreadKey, set[Listener]] = {}
+
+    def subscribe(self, key: ThreadKey, listener: Listener) -> None:
+        self._listeners.setdefault(key, set()).add(listener)
+
+    def unsubscribe(self, key: ThreadKey, listener: Listener) -> None:
+        listeners = self._listeners.get(key, set())
+        listeners.discard(listener)
+        if not listeners:
+            self._listeners.pop(key, None)
+
+    def publish(self, key: ThreadKey, batch: Batch) -> None:
+        for listener in tuple(self._listeners.get(key, ())):
+            try:
+                listener.push(batch)
+            except Exception:
+                # What goes wrong with one follower is not the run's fault, nor the other followers'.
+                log.exception("a follower could not take a batch")

@@ -1,0 +1,174 @@
+"""The command line: `agentws serve`, `migrate` and `token`."""
+
+import argparse
+import asyncio
+import importlib
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from types import FrameType
+from typing import Any
+
+import asyncpg
+import jwt
+import uvicorn
+
+from agentws.app import Service, create_app
+from agentws.observe.logs import configure
+from agentws.ports import StoreUnavailable
+from agentws.settings import Settings, SettingsError, load
+from agentws.store.embedded import EmbeddedError
+from agentws.store.migrate import MigrationError, login_of, migrate
+from agentws.version import VERSION
+
+__all__ = ["main"]
+
+log = logging.getLogger("agentws")
+
+_EXPECTED = (SettingsError, StoreUnavailable, EmbeddedError, MigrationError, asyncpg.PostgresError, OSError)
+
+
+class _Server(uvicorn.Server):
+    """Starts and stops the service around uvicorn's own phases; signals are handled here.
+
+    uvicorn closes every WebSocket before a lifespan hears of the shutdown, so that the service is no lifespan.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.failure: Exception | None = None
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self._loop = asyncio.get_running_loop()
+        try:
+            await self._service.start()
+        except _EXPECTED as error:
+            self.failure = error
+            self.should_exit = True
+            return
+        await super().startup(sockets=sockets)
+        if self.started:
+            host, port = self.servers[0].sockets[0].getsockname()[:2]
+            shown = f"[{host}]" if ":" in host else host
+            print(f"agentws ready on http://{shown}:{port}", flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await self._service.drain()
+        await super().shutdown(sockets=sockets)
+        await self._service.stop()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._service.hurry)
+        self.should_exit = True
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; returns the exit status: 0, or 1 with a line on standard error that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    configure()
+    try:
+        status: int = options.run(options)
+    except _EXPECTED as error:
+        print(f"agentws: {error}", file=sys.stderr)
+        return 1
+    return status
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="agentws", description="A server for AI agents over WebSockets.")
+    parser.add_argument("--version", action="version", version=f"agentws {VERSION}")
+    commands = parser.add_subparsers(required=True, metavar="command")
+    serve = commands.add_parser("serve", help="serve agents")
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (default 8000; 0: a free one)")
+    serve.add_argument("--env", help="development, test, staging or production")
+    serve.add_argument("--agents", metavar="MODULE:NAME", help="a mapping of names to agents, or one agent")
+    serve.set_defaults(run=_serve)
+    migration = commands.add_parser("migrate", help="bring the database to this version's schema")
+    migration.set_defaults(run=_migrate)
+    for command in (serve, migration):
+        place = command.add_mutually_exclusive_group()
+        place.add_argument("--database-url", help="PostgreSQL URL, or 'embedded'")
+        place.add_argument("--data-dir", help="where the embedded PostgreSQL keeps its data")
+    token = commands.add_parser("token", help="print a token for a user, signed with AGENTWS_JWT_SECRET")
+    token.add_argument("--user", required=True, help="the user's id")
+    token.add_argument("--ttl", type=float, default=3600, metavar="S", help="seconds until it expires (default 3600)")
+    token.set_defaults(run=_token)
+    return parser
+
+
+def _settings(options: argparse.Namespace) -> Settings:
+    flags = {name: getattr(options, name, None) for name in ("host", "port", "env", "database_url", "data_dir")}
+    return load(**flags)
+
+
+def _serve(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    service = Service(settings, _load_agents(options.agents))
+    for name in sorted(settings.forced):
+        log.warning("a refusal of production is lifted: %s", name)
+    config = uvicorn.Config(
+        create_app(settings, service=service),
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop" if os.name == "posix" else "asyncio",
+        http="h11",
+        ws="websockets-sansio",
+        ws_max_size=settings.max_message_bytes,
+        # A peer is closed when it has answered none of two pings.
+        ws_ping_interval=settings.heartbeat_interval_s,
+        ws_ping_timeout=2 * settings.heartbeat_interval_s,
+        ws_per_message_deflate=False,
+        lifespan="off",
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+    server = _Server(config, service)
+    server.run()
+    if server.failure is not None:
+        raise server.failure
+    return 0
+
+
+def _load_agents(place: str | None) -> Mapping[str, Any]:
+    """The agents at MODULE:NAME; one that is no mapping is served under its own name."""
+    if place is None:
+        return {}
+    module_name, _, name = place.partition(":")
+    if not module_name or not name:
+        raise SettingsError(f"--agents: {place!r} is not MODULE:NAME")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        found = getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(f"--agents: {place!r} cannot be loaded: {error}") from error
+    return found if isinstance(found, Mapping) else {getattr(found, "__name__", name): found}
+
+
+def _migrate(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    url = settings.database_url
+    if url is None or url == "embedded":
+        raise SettingsError("the embedded PostgreSQL is migrated when it is served; give AGENTWS_DATABASE_URL")
+    applied = asyncio.run(migrate(settings.migrate_url or url, login=login_of(url)))
+    print("\n".join(f"applied {name}" for name in applied) or "the schema is current")
+    return 0
+
+
+def _token(options: argparse.Namespace) -> int:
+    settings = _settings(options)
+    if not settings.jwt_secret:
+        raise SettingsError("AGENTWS_JWT_SECRET: a secret is needed to sign a token")
+    now = int(time.time())
+    claims = {settings.user_claim: options.user, "iat": now, "exp": now + int(options.ttl)}
+    print(jwt.encode(claims, settings.jwt_secret, algorithm="HS256"))
+    return 0

@@ -1,0 +1,164 @@
+"""What passes between the queue, the worker and the journal: requests, claims, events and what came of them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from agentws.core.context import Principal
+from agentws.wire.events import EventType
+from agentws.wire.ids import ConnectionId, RunId, RunNo, ThreadId, ThreadNo
+
+__all__ = ["Accepted", "Appended", "Claim", "Draft", "Ending", "Message", "RunKey", "Stopped", "Ticket", "Wanted"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunKey:
+    """A run's number within its principal, as a plain key: it names a run and gives no right to it."""
+
+    tenant_id: str
+    user_id: str
+    run_no: RunNo
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Wanted:
+    """A start as the store takes it.
+
+    Args:
+        thread_no: the number for a new thread; None: the thread has to be there.
+        run_id: the client's where `named`, else made from `run_no`.
+        context: the client's context as JSON text.
+        owner: the node with a free slot for it; None: it waits for one.
+        key, content_hash: the idempotency key and the SHA-256 of what was asked; both or neither.
+    """
+
+    thread_id: ThreadId
+    thread_no: ThreadNo | None
+    run_no: RunNo
+    run_id: RunId
+    named: bool
+    kind: str
+    agent: str
+    text: str
+    context: str | None
+    owner: int | None
+    key: str | None = None
+    content_hash: bytes | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accepted:
+    """A committed start, of now or (`duplicate`) of an earlier frame; `seq` is the number before its first event."""
+
+    thread_id: ThreadId
+    epoch: str
+    run_no: RunNo
+    run_id: RunId
+    status: str
+    seq: int
+    position: int
+    duplicate: bool
+    thread_exists: bool
+    at: datetime
+    claim: "Claim | None"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ticket:
+    """A run that a system call claimed for this node; who it belongs to was read from the row that the call locked."""
+
+    principal: Principal
+    thread_id: ThreadId
+    run_no: RunNo
+    fence: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Claim:
+    """The right to work on one run, as long as its fence holds.
+
+    Args:
+        ordinal: how many of its events are written.
+        seq: the number of its `agent_started`.
+        lost: it was begun by a process that is gone.
+        elapsed_ms: time since `agent_started` when it was claimed.
+    """
+
+    principal: Principal
+    run_no: RunNo
+    run_id: RunId
+    thread_id: ThreadId
+    thread_no: ThreadNo
+    epoch: str
+    turn: int
+    agent: str
+    text: str
+    context: str | None
+    fence: int
+    attempt: int
+    ordinal: int
+    seq: int
+    accepted_at: datetime
+    started_at: datetime
+    lost: bool = False
+    elapsed_ms: int = 0
+    stop_reason: str | None = None
+    connection_id: ConnectionId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event to be written: what the journal keeps (`body`, JSON), and the text that a message row keeps for it."""
+
+    type: EventType
+    body: str | None
+    content: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ending:
+    """How a run ends; `response` becomes the assistant's message unless it is empty."""
+
+    status: Literal["completed", "failed", "stopped"]
+    response: str | None
+    error_code: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Appended:
+    """An append in effect: the last event's number and the time of all of them.
+
+    `skipped` of them an earlier call had written, whose answer was lost. `next` is the thread's next run, claimed.
+    """
+
+    last_seq: int
+    at: datetime
+    skipped: int
+    stop_reason: str | None
+    next: Claim | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Stopped:
+    """What a stop found: the ids of runs now stopping (those that waited have ended), of runs that had ended already,
+
+    and the numbers of those that run.
+    """
+
+    thread_id: ThreadId
+    epoch: str
+    last_seq: int
+    run_ids: list[str]
+    already_ended: list[str]
+    running: list[RunNo]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """An earlier message of the thread. `role` is "user" or "assistant"; `place` orders it within the thread."""
+
+    role: Literal["user", "assistant"]
+    content: str
+    run_id: RunId
+    created_at: datetime
+    place: tuple[int, int]

@@ -1,0 +1,287 @@
+"""A thread's events for one follower: the journal and what is heard of it, joined by number; each once, in order.
+
+A subscription holds a bounded number of bytes. What does not fit, what was missed, and what another process wrote is
+read from the journal, when the follower takes again.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Sequence
+from enum import Enum
+from functools import partial
+from typing import Protocol
+
+from agentws.core.framing import frame
+from agentws.core.replay import Batch, Item, follow
+from agentws.core.session import error_frame
+from agentws.ports import Broker, Journal, StoreUnavailable, ThreadKey
+from agentws.wire.codec import encode_text, timestamp
+from agentws.wire.errors import Fault
+from agentws.wire.messages import CaughtUp, SubscriptionEnded
+
+__all__ = ["Feed", "Follower", "Subscription"]
+
+log = logging.getLogger("agentws.feed")
+
+PAGE = 200
+_RETRY_S = 0.5
+
+
+class _State(Enum):
+    """LIVE: what is heard is taken. BEHIND: the journal has more. READING: it is being read. CLOSED: over."""
+
+    LIVE = "live"
+    BEHIND = "behind"
+    READING = "reading"
+    CLOSED = "closed"
+
+
+class Follower(Protocol):
+    """Who subscriptions are for; both calls return at once and never raise."""
+
+    def ready(self, subscription: "Subscription") -> None:
+        """There is something to take; it may be told again before anything is taken."""
+
+    def tell(self, text: str) -> None:
+        """A frame that is no event."""
+
+
+class Subscription:
+    """
+    Args:
+        follower: for whom.
+        key: the thread.
+        epoch: the thread's epoch; with another one the subscription ends.
+        cursor: the last number that the follower holds.
+        behind: the journal has events after it.
+        announce: the id of the frame to answer with `caught_up`, wrapped; None: nothing is announced.
+    """
+
+    def __init__(
+        self,
+        feed: "Feed",
+        follower: Follower,
+        key: ThreadKey,
+        *,
+        epoch: str,
+        cursor: int,
+        behind: bool,
+        announce: tuple[str | None] | None,
+    ) -> None:
+        self.follower = follower
+        self.key = key
+        self.epoch = epoch
+        self._feed = feed
+        self._cursor = cursor
+        self._state = _State.BEHIND if behind else _State.LIVE
+        self._announce = announce
+        self._frames: deque[str] = deque()
+        self._bytes = 0
+        self._heard = cursor
+        self._held = False
+
+    @property
+    def cursor(self) -> int:
+        """The last number that is in the follower's hands or on its way there."""
+        return self._cursor
+
+    def hold(self) -> None:
+        """Gives nothing more until `release`."""
+        self._held = True
+
+    def release(self) -> None:
+        """Gives again what there is."""
+        self._held = False
+        self._tell()
+
+    def push(self, batch: Batch) -> None:
+        """Takes what was committed, or a hint of it."""
+        if self._state is _State.CLOSED:
+            return
+        if batch.epoch != self.epoch:
+            self.end("epoch_changed")
+            return
+        self._heard = max(self._heard, batch.last_seq)
+        if self._state is not _State.LIVE:
+            return
+        items = follow(self._cursor, batch)
+        if items is None or self._bytes > self._feed.buffer_bytes:
+            self._state = _State.BEHIND
+        else:
+            self._add(items)
+        self._tell()
+
+    def take(self) -> list[str]:
+        """The frames that are there, in order; where the journal has more, it is read now, and `ready` called then."""
+        if self._held:
+            return []
+        frames = list(self._frames)
+        self._frames.clear()
+        self._bytes = 0
+        if self._state is _State.BEHIND:
+            self._state = _State.READING
+            self._feed.read(self)
+        return frames
+
+    def end(self, reason: str) -> None:
+        """Ends the subscription from the server's side, and says so."""
+        if self._state is _State.CLOSED:
+            return
+        self.close()
+        ended = SubscriptionEnded(timestamp=timestamp(), thread_id=self.key.thread_id, reason=reason)
+        self._frames.append(encode_text(ended))
+        self.follower.ready(self)
+
+    def close(self) -> None:
+        """Takes nothing more; what was not taken is dropped."""
+        self._state = _State.CLOSED
+        self._frames.clear()
+        self._feed.forget(self)
+
+    @property
+    def is_reading(self) -> bool:
+        return self._state is _State.READING
+
+    def add_page(self, items: Sequence[Item], *, full: bool) -> None:
+        """Takes what was read from the journal. `full`: there may be more."""
+        if self._state is not _State.READING:
+            return
+        self._add(items)
+        if full or self._heard > self._cursor:
+            self._state = _State.BEHIND
+        else:
+            self._state = _State.LIVE
+            if self._announce is not None:
+                (frame_id,) = self._announce
+                self._announce = None
+                caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
+                self._frames.append(encode_text(caught_up))
+        self._tell()
+
+    def catch_up(self, epoch: str, last_seq: int) -> None:
+        """Takes note of a thread's numbers as they are in the database."""
+        self.push(Batch(epoch=epoch, after_seq=last_seq, last_seq=last_seq))
+
+    def _add(self, items: Sequence[Item]) -> None:
+        for item in items:
+            self._frames.append(item.frame)
+            self._bytes += len(item.frame)
+            self._cursor = item.seq
+
+    def _tell(self) -> None:
+        if not self._held and (self._frames or self._state is _State.BEHIND):
+            self.follower.ready(self)
+
+
+class Feed:
+    """All subscriptions of a process.
+
+    Args:
+        poll_interval_s: how often the journal is asked for what was not heard, in seconds.
+        buffer_bytes: what a subscription holds at most, but for one batch.
+    """
+
+    def __init__(self, journal: Journal, broker: Broker, *, poll_interval_s: float, buffer_bytes: int) -> None:
+        self.buffer_bytes = buffer_bytes
+        self._journal = journal
+        self._broker = broker
+        self._poll_interval_s = poll_interval_s
+        self._subscriptions: set[Subscription] = set()
+        self._reads: set[asyncio.Task[None]] = set()
+        self._away = False
+
+    def subscribe(
+        self,
+        follower: Follower,
+        key: ThreadKey,
+        *,
+        epoch: str,
+        cursor: int,
+        behind: bool,
+        announce: tuple[str | None] | None,
+    ) -> Subscription:
+        """A new subscription; arguments as `Subscription`. It hears of everything committed from now on."""
+        subscription = Subscription(self, follower, key, epoch=epoch, cursor=cursor, behind=behind, announce=announce)
+        self._subscriptions.add(subscription)
+        self._broker.subscribe(key, subscription)
+        if behind:
+            follower.ready(subscription)
+        return subscription
+
+    def forget(self, subscription: Subscription) -> None:
+        """Takes a closed subscription out."""
+        self._subscriptions.discard(subscription)
+        self._broker.unsubscribe(subscription.key, subscription)
+
+    def read(self, subscription: Subscription) -> None:
+        """Reads a page for a subscription, in a task of its own."""
+        task = asyncio.get_running_loop().create_task(self._read(subscription))
+        self._reads.add(task)
+        task.add_done_callback(self._on_read)
+
+    async def poll(self) -> None:
+        """Asks at intervals for what was written and not heard of, until cancelled."""
+        while True:
+            await asyncio.sleep(self._poll_interval_s)
+            keys = list({subscription.key for subscription in self._subscriptions})
+            if not keys and not self._away:
+                continue
+            try:
+                heads = await self._journal.read_heads(keys)
+            except StoreUnavailable as error:
+                self._tell_away(error)
+                continue
+            except Exception:
+                log.exception("cannot read the heads of %d threads", len(keys))
+                continue
+            self._away = False
+            for subscription in tuple(self._subscriptions):
+                if (head := heads.get(subscription.key)) is not None:
+                    subscription.catch_up(*head)
+
+    async def close(self) -> None:
+        """Ends reads under way."""
+        for task in tuple(self._reads):
+            task.cancel()
+        await asyncio.gather(*self._reads, return_exceptions=True)
+
+    async def _read(self, subscription: Subscription) -> None:
+        while subscription.is_reading:
+            try:
+                page = await self._journal.read_events(
+                    subscription.key.principal,
+                    subscription.key.thread_id,
+                    epoch=subscription.epoch,
+                    after_seq=subscription.cursor,
+                    limit=PAGE,
+                )
+            except StoreUnavailable as error:
+                self._tell_away(error)
+                await asyncio.sleep(_RETRY_S)
+                continue
+            except Exception:
+                log.exception("cannot read the journal of a thread")
+                await asyncio.sleep(_RETRY_S)
+                continue
+            items = [
+                Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
+                for origin, record in page
+            ]
+            subscription.add_page(items, full=len(items) == PAGE)
+            return
+
+    def _on_read(self, task: "asyncio.Task[None]") -> None:
+        self._reads.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("reading the journal for a subscription failed", exc_info=error)
+
+    def _tell_away(self, error: StoreUnavailable) -> None:
+        """Tells each follower once that the database is away."""
+        if self._away:
+            return
+        self._away = True
+        log.warning("the database is away: %s", error)
+        text = encode_text(error_frame(Fault("database_unavailable"), frame_id=None))
+        for follower in {subscription.follower for subscription in self._subscriptions}:
+            follower.tell(text)

@@ -1,0 +1,82 @@
+"""Finds runs that nobody works on: those of lost processes, those that wait for a slot, and those this one forgot."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from agentws.core.run import Ticket
+from agentws.ports import Nodes, Renewal, Starts, StoreUnavailable
+from agentws.runtime.lease import Lease
+from agentws.runtime.worker import Worker
+from agentws.wire.ids import RunNo
+
+__all__ = ["Janitor"]
+
+log = logging.getLogger("agentws.runtime")
+
+_TAKE_OVER_LIMIT = 100
+
+
+class Janitor:
+    """
+    Args:
+        interval_s: how often it looks, in seconds; `wake` makes it look at once.
+    """
+
+    def __init__(self, nodes: Nodes, starts: Starts, *, agents: Sequence[str], interval_s: float) -> None:
+        self._nodes = nodes
+        self._starts = starts
+        self._agents = agents
+        self._interval_s = interval_s
+        self._wake = asyncio.Event()
+        self._unknown: frozenset[RunNo] = frozenset()
+        self._orphans: frozenset[RunNo] = frozenset()
+
+    def wake(self) -> None:
+        """Looks now."""
+        self._wake.set()
+
+    def heed(self, renewal: Renewal, worker: Worker) -> None:
+        """Hands on the stop marks that a renewal brought, and notes runs of this process that it does not work on.
+
+        Such a run was accepted by a call whose answer was lost. One that is unknown at two renewals is taken anew; its
+        fence keeps a late answer from doing harm.
+        """
+        for key, reason in renewal.stops.items():
+            worker.stop(key, reason)
+        unknown = renewal.owned - worker.known
+        self._orphans = self._unknown & unknown
+        self._unknown = unknown
+
+    async def look(self, lease: Lease, worker: Worker) -> None:
+        """Looks at intervals until cancelled."""
+        while True:
+            self._wake.clear()
+            try:
+                await self._pick_up(lease, worker)
+            except StoreUnavailable as error:
+                log.debug("cannot look for runs: %s", error)
+            try:
+                async with asyncio.timeout(self._interval_s):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    async def _pick_up(self, lease: Lease, worker: Worker) -> None:
+        node_id = lease.node_id
+        if node_id is None:
+            return
+        orphans = tuple(self._orphans - worker.known)
+        self._orphans = frozenset()
+        for ticket in await self._nodes.take_over(node_id, orphans=orphans, limit=_TAKE_OVER_LIMIT):
+            log.warning("took over run number %d under fence %d", ticket.run_no, ticket.fence)
+            await self._begin(ticket, worker)
+        if worker.free:
+            limit = min(worker.free, _TAKE_OVER_LIMIT)
+            for ticket in await self._nodes.claim_waiting(node_id, self._agents, limit=limit):
+                await self._begin(ticket, worker)
+
+    async def _begin(self, ticket: Ticket, worker: Worker) -> None:
+        claim = await self._starts.begin(ticket)
+        if claim is not None:
+            worker.start(claim)

@@ -1,0 +1,99 @@
+"""This process's lease. While it holds, others leave its runs alone; before it runs out, its runs have been dropped.
+
+The lease runs by the database's clock; this process counts two thirds of it by its own, from before it asked.
+"""
+
+import asyncio
+import logging
+import os
+import secrets
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from agentws.ports import Nodes, Renewal, StoreUnavailable
+
+__all__ = ["Lease"]
+
+log = logging.getLogger("agentws.runtime")
+
+_RETRY_S = 0.2
+
+
+class Lease:
+    """
+    Args:
+        nodes: where leases are kept.
+        ttl_s: how long one lasts, in seconds.
+        on_renewed: told what each renewal brought.
+        on_lost: called when runs of this process may be taken by others soon.
+    """
+
+    def __init__(
+        self, nodes: Nodes, *, ttl_s: float, on_renewed: Callable[[Renewal], None], on_lost: Callable[[], None]
+    ) -> None:
+        self._nodes = nodes
+        self._ttl_s = ttl_s
+        self._on_renewed = on_renewed
+        self._on_lost = on_lost
+        self._node_id = 0
+        self._good_until = 0.0
+        self._held = False
+
+    @property
+    def node_id(self) -> int | None:
+        """This process's node, while its lease is held."""
+        good = self._held and asyncio.get_running_loop().time() < self._good_until
+        return self._node_id if good else None
+
+    async def take(self) -> None:
+        """Takes a new lease. Raises StoreUnavailable."""
+        asked = asyncio.get_running_loop().time()
+        node_id = secrets.randbits(62)
+        await self._nodes.register(node_id, f"{socket.gethostname()}:{os.getpid()}", ttl_s=self._ttl_s)
+        self._node_id = node_id
+        self._good_until = asked + self._ttl_s * 2 / 3
+        self._held = True
+
+    async def keep(self) -> None:
+        """Renews the lease until cancelled; takes a new one where it was lost."""
+        loop = asyncio.get_running_loop()
+        wait_s = self._ttl_s / 3
+        while True:
+            await asyncio.sleep(max(0.0, min(wait_s, self._good_until - loop.time())) if self._held else wait_s)
+            try:
+                wait_s = self._ttl_s / 3 if await self._renew() else _RETRY_S
+            except StoreUnavailable as error:
+                log.warning("the lease was not renewed: %s", error)
+                wait_s = _RETRY_S
+            if self._held and loop.time() >= self._good_until:
+                self._lose()
+
+    async def give_up(self) -> None:
+        """Ends the lease; what this process still holds may be taken at once."""
+        self._held = False
+        with suppress(StoreUnavailable):
+            await self._nodes.remove(self._node_id)
+
+    async def _renew(self) -> bool:
+        if not self._held:
+            await self.take()
+            return True
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
+        try:
+            async with asyncio.timeout_at(max(self._good_until, asked)):
+                renewal = await self._nodes.renew(self._node_id, ttl_s=self._ttl_s)
+        except TimeoutError:
+            return False
+        if not renewal.alive or asked >= self._good_until:
+            self._lose()
+            return False
+        self._good_until = asked + self._ttl_s * 2 / 3
+        self._on_renewed(renewal)
+        return True
+
+    def _lose(self) -> None:
+        self._held = False
+        log.error("the lease was lost; the runs of this process are dropped and will be taken over")
+        self._on_lost()

@@ -1,0 +1,159 @@
+"""The run that an agent is handed: `Run` over a recorder."""
+
+import asyncio
+import logging
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from contextvars import ContextVar
+from typing import Any
+
+import msgspec
+
+from agentws.core.context import UserExecutionContext
+from agentws.core.run import Claim, Draft, Message
+from agentws.ports import Journal
+from agentws.runtime.recorder import Recorder
+from agentws.runtime.tools import ResultError, encode_value, invoke, is_async
+from agentws.wire.codec import clean, encode_text
+from agentws.wire.errors import CATALOGUE
+from agentws.wire.events import (
+    NULL,
+    AgentEvent,
+    AgentThinking,
+    EventType,
+    Outcome,
+    ToolCompleted,
+    ToolError,
+    ToolExecuting,
+    ToolProgress,
+)
+
+__all__ = ["AgentRun"]
+
+log = logging.getLogger("agentws.runtime")
+
+MAX_EVENT_BYTES = 64 * 1024
+_NAMESPACED = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
+_execution: ContextVar["tuple[str, str] | None"] = ContextVar("agentws_execution", default=None)
+
+
+class AgentRun:
+    """Keeps which tools are open, so that whoever ends the run can close them."""
+
+    def __init__(
+        self,
+        claim: Claim,
+        context: UserExecutionContext,
+        recorder: Recorder,
+        *,
+        journal: Journal,
+        executor: Executor,
+    ) -> None:
+        self.context = context
+        self.text = claim.text
+        self.cancelled = False
+        self._claim = claim
+        self._recorder = recorder
+        self._journal = journal
+        self._executor = executor
+        self._steps = 0
+        self._calls = 0
+        self._open: dict[str, tuple[str, float]] = {}
+
+    async def think(self, reasoning: str) -> None:
+        self._steps += 1
+        thought = AgentThinking(reasoning=clean(reasoning), step=self._steps, offset=0)
+        self._recorder.add(Draft(EventType.AGENT_THINKING, encode_text(thought)))
+        await self._recorder.room()
+
+    async def write(self, text: str) -> None:
+        self._recorder.add_text(text)
+        await self._recorder.room()
+
+    async def emit(self, name: str, value: Any) -> None:
+        if len(name) > 128 or not _NAMESPACED.fullmatch(name):
+            raise ValueError(f"{name!r} is no namespaced name, such as app.thing")
+        try:
+            encoded = encode_value(value, what="the value", most=MAX_EVENT_BYTES)
+        except ResultError as error:
+            raise ValueError(str(error)) from error
+        event = AgentEvent(name=name, value=msgspec.Raw(encoded))
+        self._recorder.add(Draft(EventType.AGENT_EVENT, encode_text(event)))
+        await self._recorder.room()
+
+    async def progress(self, progress: float | None = None, message: str | None = None) -> None:
+        execution = _execution.get()
+        if execution is None or execution[0] not in self._open:
+            raise RuntimeError("progress is told from inside a tool")
+        if progress is not None and not 0 <= progress <= 1:
+            raise ValueError("progress is a number from 0 to 1")
+        told = ToolProgress(
+            execution_id=execution[0],
+            tool_name=execution[1],
+            progress=msgspec.UNSET if progress is None else progress,
+            message=msgspec.UNSET if message is None else clean(message),
+        )
+        self._recorder.add(Draft(EventType.TOOL_PROGRESS, encode_text(told)))
+        await self._recorder.room()
+
+    async def history(self, limit: int = 50, before: Message | None = None) -> Sequence[Message]:
+        if not 1 <= limit <= 1000:
+            raise ValueError("limit is a number from 1 to 1000")
+        return await self._journal.read_messages(self._claim, before=before, limit=limit)
+
+    async def call_tool(self, name: str, tool: Callable[..., Any], /, **parameters: Any) -> Any:
+        encoded = encode_value(parameters, what=f"the parameters of tool {name!r}")
+        execution_id = self._begin(name, encoded)
+        token = _execution.set((execution_id, name))
+        try:
+            await self._recorder.committed()
+            result = await invoke(tool, parameters, executor=self._executor)
+            kept = encode_value(result, what=f"the result of tool {name!r}")
+        except asyncio.CancelledError:
+            # A coroutine has ended when this is raised; a thread goes on, and nobody knows what it will have done.
+            self._close(execution_id, Outcome.STOPPED if is_async(tool) else Outcome.UNKNOWN, "tool_stopped")
+            raise
+        except ResultError as error:
+            self._close(execution_id, Outcome.FAILED, error.code)
+            raise
+        except Exception:
+            log.info("tool %s failed in run %s", name, self.context.run_id, exc_info=True)
+            self._close(execution_id, Outcome.FAILED, "tool_failed")
+            raise
+        finally:
+            _execution.reset(token)
+        self._close(execution_id, Outcome.DONE, None, kept)
+        await self._recorder.room()
+        return result
+
+    def _begin(self, name: str, parameters: bytes) -> str:
+        self._calls += 1
+        execution_id = f"{self._claim.run_no:016x}.{self._recorder.attempt}.{self._calls}"
+        self._open[execution_id] = (name, time.monotonic())
+        executing = ToolExecuting(execution_id=execution_id, tool_name=name, parameters=msgspec.Raw(parameters))
+        self._recorder.add(Draft(EventType.TOOL_EXECUTING, encode_text(executing)))
+        return execution_id
+
+    def _close(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None = None) -> None:
+        # A run that has ended meanwhile has closed its tools already.
+        if execution_id in self._open and not self._recorder.closed:
+            self._recorder.add(self._completed(execution_id, outcome, code, result))
+
+    def close_open(self, code: str) -> list[Draft]:
+        """What closes the tools that nobody else can close any more; nobody can say what they did."""
+        return [self._completed(each, Outcome.UNKNOWN, code, None) for each in tuple(self._open)]
+
+    def _completed(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None) -> Draft:
+        name, began = self._open.pop(execution_id)
+        completed = ToolCompleted(
+            execution_id=execution_id,
+            tool_name=name,
+            success=outcome is Outcome.DONE,
+            outcome=outcome,
+            result=NULL if result is None else msgspec.Raw(result),
+            error=None if code is None else ToolError(code=code, message=CATALOGUE[code].text),
+            duration_ms=round((time.monotonic() - began) * 1000),
+        )
+        return Draft(EventType.TOOL_COMPLETED, encode_text(completed))

@@ -1,0 +1,348 @@
+"""One run from its claim to its one outcome. Made anew for each request, and gone with it.
+
+It is the only one that ends a run, and it does so exactly once, whatever the agent does; where the run is another's by
+now it writes nothing.
+"""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Literal
+
+import msgspec
+
+from agentws.core.agent import AgentSpec
+from agentws.core.context import UserExecutionContext, freeze
+from agentws.core.remains import Remains, read_remains
+from agentws.core.run import Claim, Draft, Ending
+from agentws.ports import Broker, Fenced, Journal, Starts, StoreUnavailable
+from agentws.runtime.recorder import Recorder
+from agentws.runtime.run import AgentRun
+from agentws.wire.codec import clean, encode_text
+from agentws.wire.errors import CATALOGUE, AgentError
+from agentws.wire.events import AgentEnded, EventType, Outcome, ToolCompleted, ToolError
+from agentws.wire.ids import request_id_of
+
+__all__ = ["Services", "Supervisor"]
+
+log = logging.getLogger("agentws.runtime")
+
+MAX_ATTEMPTS = 3
+_UNAVAILABLE_RETRY_S = 0.5
+
+
+class _Cause(Enum):
+    """Why a run was interrupted; the value is the code of the tools that it closes."""
+
+    STOPPED = "tool_stopped"
+    TIMED_OUT = "tool_timeout"
+    LOST = "worker_lost"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """What supervisors are given; times in seconds. `next_owner`: the node that may claim a thread's next run."""
+
+    journal: Journal
+    starts: Starts
+    broker: Broker
+    executor: Executor
+    next_owner: Callable[[], int | None]
+    agents: Sequence[str]
+    run_timeout_s: float
+    stop_grace_s: float
+    piece_interval_s: float
+    run_buffer_bytes: int
+    abandoned: set["asyncio.Task[Any]"] = field(default_factory=set)
+
+
+class Supervisor:
+    """
+    Args:
+        claim: the run, and the right to work on it.
+        spec: its agent; None where this process does not know it.
+        services: where to write, and the limits.
+    """
+
+    def __init__(self, claim: Claim, spec: AgentSpec | None, services: Services) -> None:
+        self._claim = claim
+        self._spec = spec
+        self._services = services
+        self._recorder = Recorder(
+            claim,
+            services.journal,
+            services.broker,
+            interval_s=services.piece_interval_s,
+            buffer_bytes=services.run_buffer_bytes,
+        )
+        self._began = time.monotonic()
+        self._cause: _Cause | None = None
+        self._reason = "user"
+        self._agent: asyncio.Task[Any] | None = None
+        self._run: AgentRun | None = None
+        self._give_up_at: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        if claim.stop_reason is not None:
+            self.stop(claim.stop_reason)
+
+    def stop(self, reason: str) -> None:
+        """Stops the run, unless it is ending already; it ends in `agent_stopped`."""
+        if self._cause is None:
+            self._reason = reason
+        self._interrupt(_Cause.STOPPED)
+
+    def lose(self) -> None:
+        """Ends the run in `agent_error` `worker_lost`, because this process goes away."""
+        self._interrupt(_Cause.LOST)
+
+    async def run(self) -> Claim | None:
+        """Works on the run until it has ended.
+
+        Returns:
+            The thread's next run where this one's end has claimed it; None too where this run is another's by now.
+        """
+        try:
+            return await self._work()
+        except Fenced:
+            log.warning("run %s was taken over (fence %d)", self._claim.run_id, self._claim.fence)
+            return None
+        except Exception:
+            correlation_id = secrets.token_hex(8)
+            log.exception("run %s failed inside the server (correlation_id=%s)", self._claim.run_id, correlation_id)
+            return await self._end_internal()
+        finally:
+            self._leave()
+
+    async def _work(self) -> Claim | None:
+        if self._claim.lost:
+            remains = await self._read_remains()
+            if not self._may_restart():
+                return await self._end_lost(remains)
+            await self._restart(remains)
+        self._run = AgentRun(
+            self._claim,
+            self._context(),
+            self._recorder,
+            journal=self._services.journal,
+            executor=self._services.executor,
+        )
+        loop = asyncio.get_running_loop()
+        self._agent = loop.create_task(self._call_agent(self._run))
+        self._agent.add_done_callback(self._on_agent_done)
+        if self._cause is not None:
+            self._cancel_agent()
+        timeout_s = (self._spec.timeout_s if self._spec else None) or self._services.run_timeout_s
+        self._timer = loop.call_later(timeout_s, self._interrupt, _Cause.TIMED_OUT)
+        await self._watch(self._agent)
+        return await self._finish(self._agent, self._run)
+
+    async def _watch(self, agent: "asyncio.Task[Any]") -> None:
+        """Writes what the agent adds until it has ended, or has had its time to end."""
+        loop = asyncio.get_running_loop()
+        while not agent.done():
+            if self._recorder.is_due:
+                await self._recorder.write()
+                if self._recorder.stop_reason is not None:
+                    self.stop(self._recorder.stop_reason)
+            elif self._give_up_at is not None and loop.time() >= self._give_up_at:
+                log.error("run %s: its agent does not end after being cancelled; it is left", self._claim.run_id)
+                self._services.abandoned.add(agent)
+                agent.add_done_callback(self._services.abandoned.discard)
+                return
+            else:
+                await self._recorder.changed(until=self._give_up_at)
+
+    async def _call_agent(self, run: AgentRun) -> Any:
+        if self._spec is None:
+            raise AgentError("agent_failed", CATALOGUE["agent_failed"].text)
+        try:
+            return await self._spec.call(run)
+        except (SystemExit, KeyboardInterrupt) as error:
+            # An agent does not end the server.
+            raise RuntimeError(f"the agent raised {type(error).__name__}") from error
+
+    def _on_agent_done(self, agent: "asyncio.Task[Any]") -> None:
+        if not agent.cancelled():
+            agent.exception()
+        self._recorder.wake()
+
+    def _interrupt(self, cause: _Cause) -> None:
+        if self._cause is not None or (self._agent is not None and self._agent.done()):
+            return
+        self._cause = cause
+        if self._agent is not None:
+            self._cancel_agent()
+
+    def _cancel_agent(self) -> None:
+        if self._agent is None or self._run is None:
+            return
+        self._run.cancelled = True
+        self._give_up_at = asyncio.get_running_loop().time() + self._services.stop_grace_s
+        self._agent.cancel()
+        self._recorder.wake()
+
+    def _leave(self) -> None:
+        """Leaves nothing behind that could go on: no timer, no waiting task, no agent of a run that is not ours."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._run is not None:
+            self._run.cancelled = True
+        if self._agent is not None and not self._agent.done():
+            self._agent.cancel()
+            self._services.abandoned.add(self._agent)
+            self._agent.add_done_callback(self._services.abandoned.discard)
+        self._recorder.discard()
+
+    def _context(self) -> UserExecutionContext:
+        claim = self._claim
+        given = {} if claim.context is None else {"context": freeze(msgspec.json.decode(claim.context))}
+        return UserExecutionContext(
+            tenant_id=claim.principal.tenant_id,
+            user_id=claim.principal.user_id,
+            thread_id=claim.thread_id,
+            run_id=claim.run_id,
+            request_id=request_id_of(claim.run_no),
+            connection_id=claim.connection_id,
+            created_at=claim.accepted_at,
+            attempt=self._recorder.attempt,
+            **given,
+        )
+
+    # How a run ends
+
+    async def _finish(self, agent: "asyncio.Task[Any]", run: AgentRun) -> Claim | None:
+        if self._cause is _Cause.STOPPED:
+            return await self._end(run, EventType.AGENT_STOPPED, reason=self._reason)
+        if self._cause is _Cause.TIMED_OUT:
+            return await self._end_error(run, "agent_timeout")
+        if self._cause is _Cause.LOST:
+            return await self._end_error(run, "worker_lost")
+        if agent.cancelled():
+            # Nobody here asked for it: the agent cancelled itself, or something it awaited.
+            log.warning("run %s: its agent was cancelled from inside", self._claim.run_id)
+            return await self._end_error(run, "agent_failed")
+        error = agent.exception()
+        if isinstance(error, AgentError):
+            log.info("run %s ended in %s", self._claim.run_id, error.code)
+            return await self._end(
+                run, EventType.AGENT_ERROR, code=error.code, message=clean(error.message), retryable=error.retryable
+            )
+        if error is not None:
+            correlation_id = secrets.token_hex(8)
+            log.error(
+                "run %s: agent %s failed (correlation_id=%s)",
+                self._claim.run_id,
+                self._claim.agent,
+                correlation_id,
+                exc_info=error,
+            )
+            return await self._end_error(run, "agent_failed")
+        answer = agent.result()
+        if answer is not None and not isinstance(answer, str):
+            log.error("run %s: agent %s returned %s, not text", self._claim.run_id, self._claim.agent, type(answer))
+            return await self._end_error(run, "agent_failed")
+        if answer and not self._recorder.text:
+            self._recorder.add_text(answer)
+        response = self._recorder.text if answer is None else clean(answer)
+        return await self._end(run, EventType.AGENT_COMPLETED, response=response)
+
+    async def _end_error(self, run: AgentRun, code: str) -> Claim | None:
+        entry = CATALOGUE[code]
+        return await self._end(run, EventType.AGENT_ERROR, code=code, message=entry.text, retryable=entry.retryable)
+
+    async def _end(self, run: AgentRun, kind: EventType, *, response: str | None = None, **told: Any) -> Claim | None:
+        closing = run.close_open((self._cause or _Cause.STOPPED).value)
+        duration_ms = round((time.monotonic() - self._began) * 1000)
+        text = self._recorder.text if response is None else response
+        return await self._write_end(kind, closing, text, AgentEnded(duration_ms=duration_ms, **told))
+
+    async def _write_end(
+        self, kind: EventType, closing: Sequence[Draft], response: str, ended: AgentEnded
+    ) -> Claim | None:
+        ending = Ending(status=_STATUS[kind], response=response, error_code=ended.code or None)
+        last = Draft(kind, encode_text(ended), content=response or None)
+        return await self._recorder.finish(
+            [*closing, last], ending, next_owner=self._services.next_owner(), agents=self._services.agents
+        )
+
+    async def _end_internal(self) -> Claim | None:
+        """The last resort: what could not be written is left out, the run ends all the same."""
+        self._recorder.discard()
+        entry = CATALOGUE["internal_error"]
+        duration_ms = round((time.monotonic() - self._began) * 1000)
+        ended = AgentEnded(
+            duration_ms=duration_ms, code="internal_error", message=entry.text, retryable=entry.retryable
+        )
+        try:
+            return await self._write_end(EventType.AGENT_ERROR, (), "", ended)
+        except Fenced:
+            return None
+
+    # What a lost process has left
+
+    def _may_restart(self) -> bool:
+        return (
+            self._cause is None
+            and self._spec is not None
+            and self._spec.on_crash == "restart"
+            and self._claim.attempt < MAX_ATTEMPTS
+        )
+
+    async def _read_remains(self) -> Remains:
+        while True:
+            try:
+                return read_remains(await self._services.starts.remains(self._claim))
+            except StoreUnavailable:
+                await asyncio.sleep(_UNAVAILABLE_RETRY_S)
+
+    async def _end_lost(self, remains: Remains) -> Claim | None:
+        closing = _close_lost(remains)
+        if self._cause is _Cause.STOPPED:
+            ended = AgentEnded(duration_ms=self._claim.elapsed_ms, reason=self._reason)
+            return await self._write_end(EventType.AGENT_STOPPED, closing, remains.text, ended)
+        entry = CATALOGUE["worker_lost"]
+        ended = AgentEnded(
+            duration_ms=self._claim.elapsed_ms, code="worker_lost", message=entry.text, retryable=entry.retryable
+        )
+        return await self._write_end(EventType.AGENT_ERROR, closing, remains.text, ended)
+
+    async def _restart(self, remains: Remains) -> None:
+        for draft in _close_lost(remains):
+            self._recorder.add(draft)
+        await self._recorder.write()
+        self._recorder.attempt += 1
+        log.warning("run %s starts again (attempt %d)", self._claim.run_id, self._recorder.attempt)
+        self._recorder.add(Draft(EventType.AGENT_STARTED, None, content=self._claim.text))
+        await self._recorder.write()
+
+
+_STATUS: dict[EventType, Literal["completed", "failed", "stopped"]] = {
+    EventType.AGENT_COMPLETED: "completed",
+    EventType.AGENT_ERROR: "failed",
+    EventType.AGENT_STOPPED: "stopped",
+}
+
+
+def _close_lost(remains: Remains) -> list[Draft]:
+    error = ToolError(code="worker_lost", message=CATALOGUE["worker_lost"].text)
+    return [
+        Draft(
+            EventType.TOOL_COMPLETED,
+            encode_text(
+                ToolCompleted(
+                    execution_id=tool.execution_id,
+                    tool_name=tool.tool_name,
+                    success=False,
+                    outcome=Outcome.UNKNOWN,
+                    error=error,
+                    duration_ms=0,
+                )
+            ),
+        )
+        for tool in remains.open_tools
+    ]

@@ -1,0 +1,78 @@
+"""How a tool is called, and what of its result can be kept."""
+
+import asyncio
+import contextvars
+import inspect
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from functools import partial
+from typing import Any
+
+from agentws.wire.codec import clean, encode
+
+__all__ = ["MAX_RESULT_BYTES", "ResultError", "encode_value", "invoke"]
+
+MAX_RESULT_BYTES = 256 * 1024
+
+
+class ResultError(TypeError):
+    """A value that cannot be kept: it is no JSON, or too large. `code` is the catalogue's."""
+
+    def __init__(self, code: str, text: str) -> None:
+        super().__init__(text)
+        self.code = code
+
+
+def encode_value(value: Any, *, what: str, most: int = MAX_RESULT_BYTES) -> bytes:
+    """The JSON of something that an agent or a tool hands over; text that no database can hold is replaced.
+
+    Args:
+        value: anything msgspec encodes: None, numbers, text, lists, dicts, dataclasses, structs, times.
+        what: how to name it in an error.
+        most: the greatest size in bytes.
+
+    Raises:
+        ResultError: `tool_failed` if it cannot be encoded, `tool_too_large` if it is longer than `most`.
+    """
+    try:
+        encoded = _encode(value)
+    except (TypeError, ValueError, RecursionError, OverflowError) as error:
+        raise ResultError("tool_failed", f"{what} cannot be written as JSON: {error}") from error
+    if len(encoded) > most:
+        raise ResultError("tool_too_large", f"{what} is {len(encoded)} bytes of JSON, at most {most} are kept")
+    return encoded
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return encode(value)
+    except UnicodeEncodeError:
+        return encode(_cleaned(value))
+
+
+def _cleaned(value: Any) -> Any:
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {_cleaned(name): _cleaned(each) for name, each in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_cleaned(each) for each in value]
+    return value
+
+
+async def invoke(tool: Callable[..., Any], parameters: Mapping[str, Any], *, executor: Executor) -> Any:
+    """Calls a tool: a coroutine function here, any other in a thread, with this task's context variables.
+
+    A thread cannot be cancelled: where this call is, the thread goes on and its result is dropped.
+    """
+    if is_async(tool):
+        return await tool(**parameters)
+    context = contextvars.copy_context()
+    loop = asyncio.get_running_loop()
+    result = await loop.run_in_executor(executor, partial(context.run, tool, **parameters))
+    return await result if inspect.isawaitable(result) else result
+
+
+def is_async(tool: Callable[..., Any]) -> bool:
+    """Whether a tool runs in the loop, so that it can be cancelled."""
+    return inspect.iscoroutinefunction(tool) or inspect.iscoroutinefunction(getattr(tool, "__call__", None))  # noqa: B004

@@ -1,0 +1,136 @@
+"""Works on claimed runs. `run` is the one way into a supervisor, wherever a claim comes from."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+
+from agentws.core.agent import AgentSpec
+from agentws.core.run import Claim, RunKey
+from agentws.ports import Broker
+from agentws.runtime.recorder import publish_first
+from agentws.runtime.supervisor import Services, Supervisor
+from agentws.wire.ids import RunNo
+
+__all__ = ["Worker"]
+
+log = logging.getLogger("agentws.runtime")
+
+
+class Worker:
+    """
+    Args:
+        services: what each supervisor is given.
+        agents: the agents of this process.
+        slots: how many runs may be at work here at once; 0: any number.
+        on_free: called when a slot is free again after a run had to wait for one.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        agents: Mapping[str, AgentSpec],
+        *,
+        slots: int,
+        on_free: Callable[[], None],
+    ) -> None:
+        self._services = services
+        self._agents = agents
+        self._slots = slots
+        self._on_free = on_free
+        self._taken = 0
+        self._short = False
+        self._supervisors: dict[RunKey, Supervisor] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @property
+    def free(self) -> int:
+        """How many more runs may be at work here now."""
+        return max(0, self._slots - self._taken) if self._slots else 1_000
+
+    @property
+    def in_flight(self) -> int:
+        """How many runs are at work here."""
+        return len(self._supervisors)
+
+    @property
+    def known(self) -> frozenset[RunNo]:
+        """The numbers of the runs at work here."""
+        return frozenset(key.run_no for key in self._supervisors)
+
+    def reserve(self) -> bool:
+        """Takes a slot for a run that is being accepted; False where none is free."""
+        if self._slots and self._taken >= self._slots:
+            self._short = True
+            return False
+        self._taken += 1
+        return True
+
+    def release(self) -> None:
+        """Gives back a slot that was reserved."""
+        self._taken -= 1
+        if self._short:
+            self._short = False
+            self._on_free()
+
+    def start(self, claim: Claim, *, reserved: bool = False) -> None:
+        """Works on a claim in a task of its own. `reserved`: `reserve` has taken its slot."""
+        if not reserved:
+            self._taken += 1
+        task = asyncio.get_running_loop().create_task(self._run_all(claim))
+        self._tasks.add(task)
+        self._idle.clear()
+        task.add_done_callback(self._on_done)
+
+    async def run(self, claim: Claim) -> Claim | None:
+        """Works on a claim until its run has ended; returns the thread's next run where that has been claimed too."""
+        key = RunKey(claim.principal.tenant_id, claim.principal.user_id, claim.run_no)
+        supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)
+        self._supervisors[key] = supervisor
+        try:
+            return await supervisor.run()
+        finally:
+            if self._supervisors.get(key) is supervisor:
+                del self._supervisors[key]
+
+    def stop(self, key: RunKey, reason: str) -> None:
+        """Stops a run if it is at work here."""
+        if supervisor := self._supervisors.get(key):
+            supervisor.stop(reason)
+
+    def lose_all(self) -> None:
+        """Ends all runs in `worker_lost`, because this process goes away."""
+        for supervisor in tuple(self._supervisors.values()):
+            supervisor.lose()
+
+    def abandon_all(self) -> None:
+        """Drops all runs at once, unwritten: others may take them."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
+    async def idle(self) -> None:
+        """Waits until no run is at work here."""
+        await self._idle.wait()
+
+    async def _run_all(self, claim: Claim) -> None:
+        """Works on a claim, and on the runs that wait behind it in its thread."""
+        following: Claim | None = claim
+        try:
+            while following is not None:
+                if not following.lost:
+                    publish_first(following, self._broker)
+                following = await self.run(following)
+        finally:
+            self.release()
+
+    @property
+    def _broker(self) -> Broker:
+        return self._services.broker
+
+    def _on_done(self, task: "asyncio.Task[None]") -> None:
+        self._tasks.discard(task)
+        if not self._tasks:
+            self._idle.set()
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a run's task failed inside the server", exc_info=error)

@@ -1,0 +1,69 @@
+"""Leases of processes, and claims across principals: `Nodes` over PostgreSQL.
+
+A ticket's principal is made here, from the row that the claim locked; besides the authentication of requests this is
+the only place where one is made.
+"""
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import asyncpg
+
+from agentws.core.context import Principal
+from agentws.core.run import RunKey, Ticket
+from agentws.ports import Renewal
+from agentws.store.migrate import NEWEST
+from agentws.store.pool import Database
+from agentws.wire.ids import RunNo
+
+__all__ = ["PgNodes"]
+
+
+class PgNodes:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def register(self, node_id: int, name: str, *, ttl_s: float) -> None:
+        await self._database.system("SELECT agentws.register_node($1,$2,$3)", node_id, name, timedelta(seconds=ttl_s))
+
+    async def renew(self, node_id: int, *, ttl_s: float) -> Renewal:
+        rows = await self._database.system("SELECT * FROM agentws.renew_node($1,$2)", node_id, timedelta(seconds=ttl_s))
+        row = rows[0]
+        return Renewal(
+            alive=row["alive"],
+            owned=frozenset(row["owned"]),
+            stops={
+                RunKey(tenant_id, user_id, run_no): reason
+                for tenant_id, user_id, run_no, reason in zip(
+                    row["stop_tenants"], row["stop_users"], row["stop_runs"], row["stop_reasons"], strict=True
+                )
+            },
+        )
+
+    async def remove(self, node_id: int) -> None:
+        await self._database.system("SELECT agentws.remove_node($1)", node_id)
+
+    async def take_over(self, node_id: int, *, orphans: Sequence[RunNo], limit: int) -> Sequence[Ticket]:
+        rows = await self._database.system("SELECT * FROM agentws.take_over($1,$2,$3)", node_id, orphans, limit)
+        return [_ticket(row) for row in rows]
+
+    async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
+        rows = await self._database.system("SELECT * FROM agentws.claim_waiting($1,$2,$3)", node_id, agents, limit)
+        return [_ticket(row) for row in rows]
+
+    async def schema_is_current(self) -> bool:
+        """Whether the schema has all that this code needs, and this code is new enough to read it."""
+        try:
+            rows = await self._database.system("SELECT * FROM agentws.schema_state()")
+        except (asyncpg.InvalidSchemaNameError, asyncpg.UndefinedFunctionError, asyncpg.InsufficientPrivilegeError):
+            return False
+        return bool(rows) and rows[0]["readable_from"] <= NEWEST <= rows[0]["newest"]
+
+
+def _ticket(row: asyncpg.Record) -> Ticket:
+    return Ticket(
+        principal=Principal(row["tenant_id"], row["user_id"]),
+        thread_id=row["thread_id"],
+        run_no=row["run_no"],
+        fence=row["fence"],
+    )

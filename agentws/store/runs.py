@@ -1,0 +1,186 @@
+"""Runs from acceptance to claim, and their stop: `Starts` over PostgreSQL."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from agentws.core.context import Principal
+from agentws.core.run import Accepted, Claim, Stopped, Ticket, Wanted
+from agentws.ports import StoreUnavailable
+from agentws.store.pool import Database
+from agentws.wire.errors import Fault
+from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo
+
+__all__ = ["PgStarts", "claim_of"]
+
+_ATTEMPTS = 3
+_ACCEPT = "SELECT * FROM agentws.accept($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
+_BEGIN = "SELECT agentws.begin_run($1,$2,$3,$4,$5) AS claim"
+_REMAINS = "SELECT type, body FROM agentws.read_remains($1,$2,$3,$4)"
+_STOP = "SELECT * FROM agentws.stop($1,$2,$3,$4,$5,$6)"
+
+
+class _Begun(msgspec.Struct, frozen=True, kw_only=True):
+    """A claim as `begin_claimed` tells it."""
+
+    run_no: int
+    run_id: str
+    thread_id: str
+    thread_no: int
+    epoch: str
+    turn: int
+    agent: str
+    fence: int
+    attempt: int
+    ordinal: int
+    was_begun: bool
+    seq: int
+    accepted_at: datetime
+    started_at: datetime
+    stop_reason: str | None
+    context: msgspec.Raw
+    text: str
+    elapsed_ms: int
+
+
+_decode_begun = msgspec.json.Decoder(_Begun).decode
+
+
+def claim_of(principal: Principal, told: str) -> Claim:
+    """The claim that a unit of work returned as JSON, for the principal that it was called for."""
+    begun = _decode_begun(told)
+    return Claim(
+        principal=principal,
+        run_no=RunNo(begun.run_no),
+        run_id=RunId(begun.run_id),
+        thread_id=ThreadId(begun.thread_id),
+        thread_no=ThreadNo(begun.thread_no),
+        epoch=begun.epoch,
+        turn=begun.turn,
+        agent=begun.agent,
+        text=begun.text,
+        context=None if bytes(begun.context) == b"null" else bytes(begun.context).decode(),
+        fence=begun.fence,
+        attempt=begun.attempt,
+        ordinal=begun.ordinal,
+        seq=begun.seq,
+        accepted_at=begun.accepted_at,
+        started_at=begun.started_at,
+        lost=begun.was_begun,
+        elapsed_ms=begun.elapsed_ms,
+        stop_reason=begun.stop_reason,
+    )
+
+
+class PgStarts:
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def accept(self, principal: Principal, wanted: Wanted) -> Accepted:
+        again = False
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                row = (await self._database.user(principal, _ACCEPT, *_arguments(wanted), again))[0]
+            except StoreUnavailable:
+                # It may have committed; the same call finds out, and is accepted only once.
+                if not left:
+                    raise
+                again = True
+            except asyncpg.UniqueViolationError:
+                # The same key or the same run id, at the same instant: the second call sees what the first one wrote.
+                if not left:
+                    raise
+            else:
+                return _accepted(principal, wanted, row)
+        raise AssertionError("unreachable")
+
+    async def begin(self, ticket: Ticket) -> Claim | None:
+        rows = await self._database.user(ticket.principal, _BEGIN, ticket.thread_id, ticket.run_no, ticket.fence)
+        told = rows[0]["claim"]
+        return None if told is None else claim_of(ticket.principal, told)
+
+    async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
+        rows = await self._database.user(claim.principal, _REMAINS, claim.run_no, claim.attempt)
+        return [(row["type"], row["body"]) for row in rows]
+
+    async def stop(
+        self,
+        principal: Principal,
+        *,
+        run_id: RunId | None,
+        run_no: RunNo | None,
+        thread_id: ThreadId | None,
+        reason: str,
+    ) -> Stopped:
+        row = (await self._database.user(principal, _STOP, run_id, run_no, thread_id, reason))[0]
+        if row["outcome"] != "stopping":
+            raise Fault(row["outcome"])
+        return Stopped(
+            thread_id=row["o_thread_id"],
+            epoch=row["o_epoch"],
+            last_seq=row["o_last_seq"],
+            run_ids=row["o_run_ids"],
+            already_ended=row["o_already_ended"],
+            running=row["o_running"],
+        )
+
+
+def _arguments(wanted: Wanted) -> tuple[Any, ...]:
+    return (
+        wanted.thread_id,
+        wanted.thread_no,
+        wanted.run_no,
+        wanted.run_id,
+        wanted.named,
+        wanted.kind,
+        wanted.agent,
+        wanted.text,
+        wanted.context,
+        wanted.owner,
+        wanted.key,
+        wanted.content_hash,
+    )
+
+
+def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Accepted:
+    outcome = row["outcome"]
+    if outcome not in ("accepted", "duplicate"):
+        raise Fault(outcome)
+    accepted = Accepted(
+        thread_id=row["o_thread_id"],
+        epoch=row["o_epoch"],
+        run_no=row["o_run_no"],
+        run_id=row["o_run_id"],
+        status=row["o_status"],
+        seq=row["o_seq"],
+        position=row["o_position"],
+        duplicate=outcome == "duplicate",
+        thread_exists=row["o_thread_no"] is not None,
+        at=row["o_at"],
+        claim=_first_claim(principal, wanted, row) if row["o_claimed"] else None,
+    )
+    return accepted
+
+
+def _first_claim(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Claim:
+    return Claim(
+        principal=principal,
+        run_no=wanted.run_no,
+        run_id=wanted.run_id,
+        thread_id=wanted.thread_id,
+        thread_no=row["o_thread_no"],
+        epoch=row["o_epoch"],
+        turn=row["o_turn"],
+        agent=wanted.agent,
+        text=wanted.text,
+        context=wanted.context,
+        fence=1,
+        attempt=1,
+        ordinal=1,
+        seq=row["o_seq"] + 1,
+        accepted_at=row["o_at"],
+        started_at=row["o_at"],
+    )

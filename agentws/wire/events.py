@@ -1,0 +1,179 @@
+"""Run events: the numbered frames that tell what a run does, and the payload of each type (section 4).
+
+An event's payload is encoded once; its frame joins it with what the run and the journal know.
+"""
+
+from enum import StrEnum
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "NULL",
+    "TERMINAL",
+    "AgentCompleted",
+    "AgentEnded",
+    "AgentError",
+    "AgentEvent",
+    "AgentMessage",
+    "AgentQueued",
+    "AgentStarted",
+    "AgentStopped",
+    "AgentThinking",
+    "EventType",
+    "Outcome",
+    "RunEvent",
+    "ToolCompleted",
+    "ToolError",
+    "ToolEvent",
+    "ToolExecuting",
+    "ToolProgress",
+    "ToolResult",
+]
+
+
+NULL = msgspec.Raw(b"null")
+"""A Raw field where there is nothing; msgspec decodes no `Raw | None`."""
+
+
+class EventType(StrEnum):
+    AGENT_QUEUED = "agent_queued"
+    AGENT_STARTED = "agent_started"
+    AGENT_THINKING = "agent_thinking"
+    TOOL_EXECUTING = "tool_executing"
+    TOOL_COMPLETED = "tool_completed"
+    TOOL_PROGRESS = "tool_progress"
+    AGENT_MESSAGE = "agent_message"
+    AGENT_EVENT = "agent_event"
+    AGENT_COMPLETED = "agent_completed"
+    AGENT_ERROR = "agent_error"
+    AGENT_STOPPED = "agent_stopped"
+
+
+TERMINAL = frozenset({EventType.AGENT_COMPLETED, EventType.AGENT_ERROR, EventType.AGENT_STOPPED})
+"""A run has exactly one of these, and nothing after it."""
+
+
+class Outcome(StrEnum):
+    """What became of a tool call."""
+
+    DONE = "done"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    UNKNOWN = "unknown"
+
+
+class AgentQueued(msgspec.Struct, frozen=True, kw_only=True):
+    position: int
+
+
+class AgentStarted(msgspec.Struct, frozen=True, kw_only=True):
+    message: str
+    status: Literal["started"] = "started"
+
+
+class AgentThinking(msgspec.Struct, frozen=True, kw_only=True):
+    reasoning: str
+    step: int
+    offset: int
+
+
+class AgentMessage(msgspec.Struct, frozen=True, kw_only=True):
+    text: str
+    offset: int
+
+
+class ToolExecuting(msgspec.Struct, frozen=True, kw_only=True):
+    execution_id: str
+    tool_name: str
+    parameters: msgspec.Raw
+
+
+class ToolError(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    message: str
+
+
+class ToolCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    execution_id: str
+    tool_name: str
+    success: bool
+    outcome: Outcome
+    result: msgspec.Raw = NULL
+    error: ToolError | None
+    duration_ms: int
+
+
+class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
+    execution_id: str
+    tool_name: str
+    progress: float | msgspec.UnsetType = msgspec.UNSET
+    message: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    value: msgspec.Raw
+
+
+class AgentEnded(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal keeps of a terminal event; the response is the assistant's message and stands there."""
+
+    duration_ms: int
+    usage: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+    code: str | msgspec.UnsetType = msgspec.UNSET
+    message: str | msgspec.UnsetType = msgspec.UNSET
+    retryable: bool | msgspec.UnsetType = msgspec.UNSET
+    reason: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class AgentCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    response: str
+    duration_ms: int
+    status: Literal["completed"] = "completed"
+    usage: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class AgentError(msgspec.Struct, frozen=True, kw_only=True):
+    code: str
+    message: str
+    retryable: bool
+    response: str | None
+    duration_ms: int
+
+
+class AgentStopped(msgspec.Struct, frozen=True, kw_only=True):
+    reason: str
+    response: str | None
+    duration_ms: int
+    status: Literal["stopped"] = "stopped"
+
+
+class RunEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """The frame of every run event but those of tools; `event_id` is run.attempt.ordinal."""
+
+    type: str
+    event_id: str
+    seq: int
+    epoch: str
+    timestamp: str
+    user_id: str
+    thread_id: str
+    run_id: str
+    request_id: str
+    agent_name: str
+    attempt: int
+    payload: msgspec.Raw
+    from_seq: int | msgspec.UnsetType = msgspec.UNSET
+
+
+class ToolEvent(RunEvent, frozen=True, kw_only=True):
+    """The frame of `tool_executing` and `tool_progress`."""
+
+    tool_name: str
+
+
+class ToolResult(ToolEvent, frozen=True, kw_only=True):
+    """The frame of `tool_completed`; `results` is the payload's `result`."""
+
+    results: msgspec.Raw

@@ -1,0 +1,133 @@
+"""Agents that tests ask for by name; each shows one behaviour."""
+
+import asyncio
+import json
+from typing import Any
+
+import agentws
+from agentws.agents.demo import make_demo
+
+__all__ = ["agents"]
+
+
+async def echo(run: agentws.Run) -> None:
+    await run.write(run.text)
+
+
+async def lookup(text: str) -> dict[str, str]:
+    return {"found": text[::-1]}
+
+
+async def tool(run: agentws.Run) -> None:
+    await run.think("Looking it up")
+    found = await run.call_tool("lookup", lookup, text=run.text)
+    await run.write(found["found"])
+
+
+async def slow(run: agentws.Run) -> None:
+    await run.write("started ")
+    await asyncio.Event().wait()
+
+
+async def stream(run: agentws.Run) -> None:
+    for number in range(int(run.text)):
+        await run.write(f"w{number} ")
+        await asyncio.sleep(0.002)
+
+
+async def fail(run: agentws.Run) -> None:
+    await run.write("partial")
+    raise RuntimeError("secret-internal-text")
+
+
+async def broken() -> None:
+    raise ValueError("secret-internal-text")
+
+
+async def badtool(run: agentws.Run) -> str:
+    try:
+        await run.call_tool("broken", broken)
+    except ValueError:
+        return "recovered"
+    return "not reached"
+
+
+async def unencodable(run: agentws.Run) -> object:
+    return object()
+
+
+async def opaque() -> object:
+    return object()
+
+
+async def badresult(run: agentws.Run) -> str:
+    try:
+        await run.call_tool("opaque", opaque)
+    except TypeError:
+        return "recovered"
+    return "not reached"
+
+
+async def history(run: agentws.Run) -> str:
+    return json.dumps([[message.role, message.content] for message in await run.history()])
+
+
+def _thawed(value: Any) -> Any:
+    if hasattr(value, "items"):
+        return {name: _thawed(each) for name, each in value.items()}
+    return [_thawed(each) for each in value] if isinstance(value, tuple) else value
+
+
+async def context(run: agentws.Run) -> str:
+    names = ("tenant_id", "user_id", "thread_id", "run_id", "request_id", "connection_id", "attempt", "depth")
+    return json.dumps({name: getattr(run.context, name) for name in names} | {"client": _thawed(run.context.context)})
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+@agentws.agent(timeout_s=0.5)
+async def timeout(run: agentws.Run) -> None:
+    await run.call_tool("hang", hang)
+
+
+async def notify(run: agentws.Run) -> str:
+    await run.emit("app.thing", {"n": 1})
+    return "done"
+
+
+async def thinker(run: agentws.Run) -> str:
+    for number in range(1, 4):
+        await run.think(f"step {number}")
+    return "ok"
+
+
+@agentws.agent(on_crash="restart")
+async def phoenix(run: agentws.Run) -> str:
+    """Hangs at its first attempt and answers at the second."""
+    await run.write(f"attempt {run.context.attempt}")
+    if run.context.attempt == 1:
+        await run.call_tool("hang", hang)
+    return ""
+
+
+agents = {"demo": make_demo(0)} | {
+    each.__name__: each
+    for each in (
+        echo,
+        tool,
+        slow,
+        stream,
+        fail,
+        badtool,
+        unencodable,
+        badresult,
+        history,
+        context,
+        timeout,
+        notify,
+        thinker,
+        phoenix,
+    )
+}
