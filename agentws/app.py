@@ -67,6 +67,7 @@ class Service:
         self.connections = Connections()
         self._stack = AsyncExitStack()
         self._started = False
+        self.feed: Feed | None = None
         self._edge: WebSocketEdge | None = None
         self._worker: Worker | None = None
         self._nodes: PgNodes | None = None
@@ -201,6 +202,7 @@ class Service:
         self._keep("the lease", lease.keep)
         self._keep("the search for runs", lambda: janitor.look(lease, worker))
         self._keep("the feed", feed.poll)
+        self.feed = feed
         self._drain = drain
         self._worker = worker
         self._edge = WebSocketEdge(

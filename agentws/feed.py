@@ -7,7 +7,7 @@ read from the journal, when the follower takes again.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
 from typing import Protocol
@@ -86,6 +86,11 @@ class Subscription:
         """The last number that is in the follower's hands or on its way there."""
         return self._cursor
 
+    @property
+    def buffered(self) -> int:
+        """How many bytes are here to be taken."""
+        return self._bytes
+
     def hold(self) -> None:
         """Gives nothing more until `release`."""
         self._held = True
@@ -106,10 +111,8 @@ class Subscription:
         if self._state is not _State.LIVE:
             return
         items = follow(self._cursor, batch)
-        if items is None or self._bytes > self._feed.buffer_bytes:
+        if items is None or not self._add(items):
             self._state = _State.BEHIND
-        else:
-            self._add(items)
         self._tell()
 
     def take(self) -> list[str]:
@@ -147,8 +150,7 @@ class Subscription:
         """Takes what was read from the journal. `full`: there may be more."""
         if self._state is not _State.READING:
             return
-        self._add(items)
-        if full or self._heard > self._cursor:
+        if not self._add(items) or full or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
@@ -163,11 +165,15 @@ class Subscription:
         """Takes note of a thread's numbers as they are in the database."""
         self.push(Batch(epoch=epoch, after_seq=last_seq, last_seq=last_seq))
 
-    def _add(self, items: Sequence[Item]) -> None:
+    def _add(self, items: Sequence[Item]) -> bool:
+        """Takes items as long as there is room; whether it took them all."""
         for item in items:
+            if self._bytes > self._feed.buffer_bytes:
+                return False
             self._frames.append(item.frame)
             self._bytes += len(item.frame)
             self._cursor = item.seq
+        return True
 
     def _tell(self) -> None:
         if not self._held and (self._frames or self._state is _State.BEHIND):
@@ -179,7 +185,7 @@ class Feed:
 
     Args:
         poll_interval_s: how often the journal is asked for what was not heard, in seconds.
-        buffer_bytes: what a subscription holds at most, but for one batch.
+        buffer_bytes: what a subscription holds at most, but for one event.
     """
 
     def __init__(self, journal: Journal, broker: Broker, *, poll_interval_s: float, buffer_bytes: int) -> None:
@@ -239,6 +245,10 @@ class Feed:
             for subscription in tuple(self._subscriptions):
                 if (head := heads.get(subscription.key)) is not None:
                     subscription.catch_up(*head)
+
+    def buffered(self) -> Iterable[int]:
+        """How many bytes each subscription holds."""
+        return [subscription.buffered for subscription in self._subscriptions]
 
     async def close(self) -> None:
         """Ends reads under way."""

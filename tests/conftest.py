@@ -20,6 +20,7 @@ from agentws.store.embedded import EmbeddedPostgres
 from agentws.store.migrate import make_database, migrate
 
 from . import sample_agents
+from .faults import Line
 from .processes import ServerProcess, running
 
 LOGIN = "agentws"
@@ -111,7 +112,7 @@ async def start_service(database: TestDatabase) -> AsyncIterator[StartService]:
             return service
 
         yield start
-    left = {task for task in asyncio.all_tasks() - before if not task.done()}
+    left = {task for task in asyncio.all_tasks() - before - {asyncio.current_task()} if not task.done()}
     assert not left, f"tasks left: {left}"
 
 
@@ -161,3 +162,9 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for reason in sorted(set(_skipped)):
         terminalreporter.write_line(f"skipped: {reason} (allowed only if it stands in tests/allowed_skips.txt)")
+
+
+@pytest.fixture
+def line(monkeypatch: pytest.MonkeyPatch) -> Line:
+    """The line to the database, to be cut."""
+    return Line(monkeypatch)

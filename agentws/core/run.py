@@ -65,12 +65,16 @@ class Accepted:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ticket:
-    """A run that a system call claimed for this node; who it belongs to was read from the row that the call locked."""
+    """A run that a system call claimed for this node; who it belongs to was read from the row that the call locked.
+
+    `orphan`: it was this node's already, by a call whose answer was lost, so that no agent has begun on it.
+    """
 
     principal: Principal
     thread_id: ThreadId
     run_no: RunNo
     fence: int
+    orphan: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

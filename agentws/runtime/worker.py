@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from agentws.core.agent import AgentSpec
 from agentws.core.run import Claim, RunKey
@@ -40,6 +41,7 @@ class Worker:
         self._taken = 0
         self._short = False
         self._supervisors: dict[RunKey, Supervisor] = {}
+        self._broken: set[RunKey] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -86,10 +88,18 @@ class Worker:
     async def run(self, claim: Claim) -> Claim | None:
         """Works on a claim until its run has ended; returns the thread's next run where that has been claimed too."""
         key = RunKey(claim.principal.tenant_id, claim.principal.user_id, claim.run_no)
+        if key in self._broken:
+            claim = replace(claim, lost=True)
         supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)
         self._supervisors[key] = supervisor
         try:
-            return await supervisor.run()
+            following = await supervisor.run()
+            self._broken.discard(key)
+            return following
+        except Exception:
+            # Its end could not be written. When it is found again its agent is not called again.
+            self._broken.add(key)
+            raise
         finally:
             if self._supervisors.get(key) is supervisor:
                 del self._supervisors[key]

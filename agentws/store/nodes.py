@@ -66,4 +66,5 @@ def _ticket(row: asyncpg.Record) -> Ticket:
         thread_id=row["thread_id"],
         run_no=row["run_no"],
         fence=row["fence"],
+        orphan=row["orphan"],
     )

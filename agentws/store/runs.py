@@ -37,6 +37,7 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     attempt: int
     ordinal: int
     was_begun: bool
+    untouched: bool
     seq: int
     accepted_at: datetime
     started_at: datetime
@@ -49,8 +50,11 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
 _decode_begun = msgspec.json.Decoder(_Begun).decode
 
 
-def claim_of(principal: Principal, told: str) -> Claim:
-    """The claim that a unit of work returned as JSON, for the principal that it was called for."""
+def claim_of(principal: Principal, told: str, *, orphan: bool = False) -> Claim:
+    """The claim that a unit of work returned as JSON, for the principal that it was called for.
+
+    `orphan`: nobody here has begun on it, so that it is not lost, unless something was written all the same.
+    """
     begun = _decode_begun(told)
     return Claim(
         principal=principal,
@@ -69,7 +73,7 @@ def claim_of(principal: Principal, told: str) -> Claim:
         seq=begun.seq,
         accepted_at=begun.accepted_at,
         started_at=begun.started_at,
-        lost=begun.was_begun,
+        lost=begun.was_begun and not (orphan and begun.untouched),
         elapsed_ms=begun.elapsed_ms,
         stop_reason=begun.stop_reason,
     )
@@ -100,7 +104,7 @@ class PgStarts:
     async def begin(self, ticket: Ticket) -> Claim | None:
         rows = await self._database.user(ticket.principal, _BEGIN, ticket.thread_id, ticket.run_no, ticket.fence)
         told = rows[0]["claim"]
-        return None if told is None else claim_of(ticket.principal, told)
+        return None if told is None else claim_of(ticket.principal, told, orphan=ticket.orphan)
 
     async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
         rows = await self._database.user(claim.principal, _REMAINS, claim.run_no, claim.attempt)

@@ -430,7 +430,8 @@ BEGIN
     RETURN json_build_object(
         'run_no', r.run_no, 'run_id', r.run_id, 'thread_id', q.thread_id, 'thread_no', q.thread_no, 'epoch', h.epoch,
         'turn', r.turn, 'agent', r.agent, 'fence', q.fence, 'attempt', q.attempt, 'ordinal', q.ordinal,
-        'was_begun', was_begun, 'seq', r.started_seq, 'accepted_at', r.accepted_at, 'started_at', r.started_at,
+        'was_begun', was_begun,
+        'untouched', q.attempt = 1 AND q.ordinal = CASE WHEN r.started_seq = r.first_seq THEN 1 ELSE 2 END, 'seq', r.started_seq, 'accepted_at', r.accepted_at, 'started_at', r.started_at,
         'stop_reason', q.stop_reason, 'context', r.context,
         'text', (SELECT m.content FROM message m WHERE m.tenant_id = p_tenant AND m.user_id = p_user
             AND m.thread_no = q.thread_no AND m.turn = r.turn AND m.role = 0),
@@ -616,12 +617,12 @@ $$;
 
 -- Takes over up to p_limit runs whose process is gone, and those of this node that it does not know (p_orphans).
 CREATE FUNCTION take_over(p_node bigint, p_orphans bigint[], p_limit integer)
-RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer)
+RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer, orphan boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     c record;
 BEGIN
-    FOR c IN SELECT q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence FROM run_queue q
+    FOR c IN SELECT q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, q.owner = p_node AS orphan FROM run_queue q
         LEFT JOIN node n ON n.node_id = q.owner
         WHERE q.owner IS NOT NULL AND (n.node_id IS NULL OR n.expires_at < clock_timestamp()
             OR (q.owner = p_node AND q.run_no = ANY (p_orphans)))
@@ -633,7 +634,7 @@ BEGIN
         CONTINUE WHEN NOT FOUND;
         RETURN QUERY UPDATE run_queue q SET owner = p_node, fence = q.fence + 1
             WHERE q.tenant_id = c.tenant_id AND q.user_id = c.user_id AND q.run_no = c.run_no AND q.fence = c.fence
-            RETURNING q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence;
+            RETURNING q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, c.orphan;
     END LOOP;
     DELETE FROM node WHERE node.expires_at < clock_timestamp() - interval '1 hour'
         AND NOT EXISTS (SELECT 1 FROM run_queue q WHERE q.owner = node.node_id);
@@ -641,7 +642,7 @@ END $$;
 
 -- Claims up to p_limit waiting runs whose thread is idle, the longest waiting first.
 CREATE FUNCTION claim_waiting(p_node bigint, p_agents text[], p_limit integer)
-RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer)
+RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer, orphan boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     c record;
@@ -660,7 +661,7 @@ BEGIN
             WHERE q.tenant_id = c.tenant_id AND q.user_id = c.user_id AND q.run_no = c.run_no AND q.owner IS NULL
                 AND NOT EXISTS (SELECT 1 FROM run_queue o WHERE o.tenant_id = q.tenant_id AND o.user_id = q.user_id
                     AND o.thread_no = q.thread_no AND o.owner IS NULL AND o.turn < q.turn)
-            RETURNING q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence;
+            RETURNING q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, false;
         IF FOUND THEN
             UPDATE thread_head h SET running_run_no = c.run_no, waiting = h.waiting - 1
                 WHERE h.tenant_id = c.tenant_id AND h.user_id = c.user_id AND h.thread_id = c.thread_id;

@@ -1,0 +1,74 @@
+"""How a server goes away: it says so, gives runs a time, ends the rest, and closes with 1001."""
+
+import signal
+
+import httpx
+import pytest
+
+from ..conformance.client import connect
+from .conftest import Serve
+
+
+async def test_a_draining_server_tells_refuses_ends_and_closes(serve: Serve) -> None:
+    server = serve(drain_grace_s="2")
+    async with connect(server, "ada") as client:
+        accepted = await client.start("hi", agent="slow")
+        await client.event(accepted["run_id"], "agent_message")
+        server.signal(signal.SIGTERM)
+        draining = await client.next(lambda frame: frame["type"] == "draining", "draining")
+        assert draining["retry_after_ms"] > 0
+        refused = await client.refused({"type": "chat", "payload": {"content": "no"}}, "draining")
+        assert refused["retryable"] is True
+        async with httpx.AsyncClient() as http:
+            assert (await http.get(f"{server.http_url}/readyz")).status_code == 503
+            assert (await http.get(f"{server.http_url}/healthz")).status_code == 200
+        ended = await client.ended(accepted["run_id"])
+        assert (ended["type"], ended["payload"]["code"]) == ("agent_error", "worker_lost")
+        assert await client.closed() == 1001
+    assert server.wait() == 0
+
+
+async def test_a_run_that_ends_in_time_is_not_disturbed(serve: Serve) -> None:
+    server = serve(drain_grace_s="60")
+    async with connect(server, "ada") as client:
+        accepted = await client.start("300", agent="stream")
+        await client.event(accepted["run_id"], "agent_message")
+        server.signal(signal.SIGTERM)
+        assert (await client.ended(accepted["run_id"]))["type"] == "agent_completed"
+        assert await client.closed() == 1001
+    assert server.wait() == 0
+
+
+async def test_a_second_signal_hurries(serve: Serve) -> None:
+    server = serve(drain_grace_s="600")
+    async with connect(server, "ada") as client:
+        accepted = await client.start("hi", agent="slow")
+        await client.event(accepted["run_id"], "agent_message")
+        server.signal(signal.SIGTERM)
+        await client.next(lambda frame: frame["type"] == "draining", "draining")
+        server.signal(signal.SIGTERM)
+        assert (await client.ended(accepted["run_id"]))["payload"]["code"] == "worker_lost"
+    assert server.wait() == 0
+
+
+async def test_what_waits_behind_a_drained_run_is_left_for_another_process(serve: Serve) -> None:
+    server = serve(drain_grace_s="0")
+    async with connect(server, "ada") as client:
+        first = await client.start("hi", agent="slow")
+        second = await client.start("waits", agent="echo", thread_id=first["thread_id"])
+        server.signal(signal.SIGTERM)
+        await client.ended(first["run_id"])
+    server.wait()
+    server.start()
+    async with connect(server, "ada") as client:
+        await client.replay(first["thread_id"])
+        assert (await client.ended(second["run_id"]))["payload"]["response"] == "waits"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_an_idle_server_goes_at_once(serve: Serve, number: signal.Signals) -> None:
+    server = serve(drain_grace_s="600")
+    async with connect(server) as client:
+        server.signal(number)
+        assert await client.closed() == 1001
+    assert server.wait() == 0

@@ -1,0 +1,192 @@
+"""A run has exactly one end, whatever its agent does."""
+
+import asyncio
+import gc
+import threading
+import weakref
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+import agentws
+from agentws.app import Service
+from agentws.core.run import Appended
+from agentws.runtime.supervisor import Supervisor
+from agentws.store.journal import PgJournal
+
+from ..conftest import StartService
+from ..peers import TERMINAL, peer
+
+Agent = Callable[[agentws.Run], Awaitable[Any]]
+
+
+async def run_once(start_service: StartService, agent: Agent, **settings: Any) -> tuple[Service, list[dict[str, Any]]]:
+    service = await start_service({"tried": agent}, **settings)
+    async with peer(service) as client:
+        return service, await client.run("hi")
+
+
+def ending(events: list[dict[str, Any]]) -> tuple[str, Any, Any]:
+    """The one terminal event's type, code and response; fails where there is another than one."""
+    assert [event["type"] in TERMINAL for event in events] == [False] * (len(events) - 1) + [True]
+    last = events[-1]
+    return last["type"], last["payload"].get("code"), last["payload"]["response"]
+
+
+async def raises(run: agentws.Run) -> None:
+    raise LookupError("secret")
+
+
+async def raises_after_text(run: agentws.Run) -> None:
+    await run.write("so far")
+    raise LookupError("secret")
+
+
+async def exits(run: agentws.Run) -> None:
+    raise SystemExit(3)
+
+
+async def interrupts(run: agentws.Run) -> None:
+    raise KeyboardInterrupt
+
+
+async def cancels_itself(run: agentws.Run) -> None:
+    raise asyncio.CancelledError
+
+
+async def says_why(run: agentws.Run) -> None:
+    raise agentws.AgentError("model_unavailable", "The model is away.", retryable=True)
+
+
+async def returns_number(run: agentws.Run) -> int:
+    return 7
+
+
+async def returns_text(run: agentws.Run) -> str:
+    return "returned"
+
+
+async def returns_other_text(run: agentws.Run) -> str:
+    await run.write("written")
+    return "returned"
+
+
+async def says_nothing(run: agentws.Run) -> None:
+    return None
+
+
+async def writes_what_cannot_be_stored(run: agentws.Run) -> None:
+    await run.write("a\0b\ud800c")
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (raises, ("agent_error", "agent_failed", None)),
+        (raises_after_text, ("agent_error", "agent_failed", "so far")),
+        (exits, ("agent_error", "agent_failed", None)),
+        (interrupts, ("agent_error", "agent_failed", None)),
+        (cancels_itself, ("agent_error", "agent_failed", None)),
+        (says_why, ("agent_error", "model_unavailable", None)),
+        (returns_number, ("agent_error", "agent_failed", None)),
+        (returns_text, ("agent_completed", None, "returned")),
+        (returns_other_text, ("agent_completed", None, "returned")),
+        (says_nothing, ("agent_completed", None, "")),
+        (writes_what_cannot_be_stored, ("agent_completed", None, "a\ufffdb\ufffdc")),
+    ],
+)
+async def test_what_an_agent_does_decides_its_one_end(
+    start_service: StartService, agent: Agent, expected: tuple[str, Any, Any]
+) -> None:
+    service, events = await run_once(start_service, agent)
+    assert ending(events) == expected
+    async with peer(service) as client:
+        assert (await client.run("and again", agent="demo"))[-1]["type"] == "agent_completed"
+
+
+async def test_a_returned_text_is_written_where_nothing_was(start_service: StartService) -> None:
+    _, events = await run_once(start_service, returns_text)
+    assert [event["payload"]["text"] for event in events if event["type"] == "agent_message"] == ["returned"]
+
+
+async def test_an_agent_that_does_not_end_when_stopped_is_left_and_its_run_ends(start_service: StartService) -> None:
+    free = asyncio.Event()
+
+    async def stubborn(run: agentws.Run) -> None:
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                await run.write("not me")
+
+    service = await start_service({"stubborn": stubborn}, stop_grace_s=0.1)
+    async with peer(service) as client:
+        accepted = await client.ask("hi")
+        client.send(type="stop_agent", run_id=accepted["run_id"], reason="enough")
+        events = await client.ended(accepted["run_id"])
+        assert ending(events) == ("agent_stopped", None, "not me")
+        assert events[-1]["payload"]["reason"] == "enough"
+        free.set()
+        assert (await client.run("next", agent="demo"))[-1]["type"] == "agent_completed"
+
+
+async def test_a_tool_in_a_thread_is_told_to_stop_and_nobody_says_what_it_did(start_service: StartService) -> None:
+    seen = threading.Event()
+    entered = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    async def agent(run: agentws.Run) -> None:
+        def tool() -> None:
+            loop.call_soon_threadsafe(entered.set)
+            while not run.cancelled:
+                pass
+            seen.set()
+
+        await run.call_tool("spin", tool)
+
+    service = await start_service({"spinning": agent})
+    async with peer(service) as client:
+        accepted = await client.ask("hi")
+        await entered.wait()
+        client.send(type="stop_agent", run_id=accepted["run_id"])
+        events = await client.ended(accepted["run_id"])
+    assert await asyncio.to_thread(seen.wait, 10)
+    assert events[-2]["payload"]["outcome"] == "unknown"
+    assert events[-2]["payload"]["error"]["code"] == "tool_stopped"
+
+
+async def test_each_request_has_a_supervisor_of_its_own_that_is_gone_after_it(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[weakref.ref[Supervisor]] = []
+    plain = Supervisor.__init__
+
+    def note(self: Supervisor, *args: Any, **kwargs: Any) -> None:
+        made.append(weakref.ref(self))
+        plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(Supervisor, "__init__", note)
+    async with peer(service) as client:
+        for _ in range(3):
+            await client.run("hi", agent="tool")
+    gc.collect()
+    assert len(made) == 3
+    assert [each() for each in made] == [None] * 3
+
+
+async def test_the_server_s_own_failure_ends_the_run_in_internal_error(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = PgJournal.append
+    failures = iter([asyncpg.DataError("secret")])
+
+    async def refuse_once(self: PgJournal, *args: Any, **kwargs: Any) -> Appended:
+        for failure in failures:
+            raise failure
+        return await plain(self, *args, **kwargs)
+
+    monkeypatch.setattr(PgJournal, "append", refuse_once)
+    _, events = await run_once(start_service, returns_text)
+    assert ending(events) == ("agent_error", "internal_error", None)

@@ -1,0 +1,117 @@
+"""A service starts and stops whole, alone, mounted, or not at all."""
+
+import contextlib
+from collections.abc import AsyncIterator
+
+import asyncpg
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from agentws.app import Service, create_app, lifespan
+from agentws.ports import StoreUnavailable
+from agentws.settings import Settings
+from agentws.store.migrate import MigrationError
+
+from . import sample_agents
+from .conftest import TestDatabase
+
+
+def settings_for(database: TestDatabase, **more: object) -> Settings:
+    values: dict[str, object] = {
+        "env": "test",
+        "auth": "dev",
+        "database_url": database.url,
+        "migrate_url": database.owner_url,
+        "pool_size": 2,
+    }
+    return Settings(**{**values, **more})  # type: ignore[arg-type]
+
+
+async def status_of(app: Starlette, path: str) -> int:
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://agentws.test") as client:
+        return (await client.get(path)).status_code
+
+
+async def test_a_mounted_application_runs_in_its_host_s_lifespan(database: TestDatabase) -> None:
+    app = create_app(settings_for(database), sample_agents.agents)
+
+    @contextlib.asynccontextmanager
+    async def host_lifespan(host: Starlette) -> AsyncIterator[None]:
+        async with lifespan(app):
+            yield
+
+    host = Starlette(routes=[Mount("/agents", app)], lifespan=host_lifespan)
+    assert await status_of(host, "/agents/healthz") == 200
+    assert await status_of(host, "/agents/readyz") == 503
+    async with host.router.lifespan_context(host):
+        assert await status_of(host, "/agents/readyz") == 200
+    assert await status_of(host, "/agents/readyz") == 503
+
+
+async def test_an_application_that_was_never_started_says_so(database: TestDatabase) -> None:
+    app = create_app(settings_for(database))
+    sent = []
+
+    async def send(message: object) -> None:
+        sent.append(message)
+
+    async def receive() -> dict[str, str]:
+        return {"type": "websocket.connect"}
+
+    scope = {
+        "type": "websocket",
+        "path": "/ws",
+        "headers": [],
+        "subprotocols": [],
+        "query_string": b"",
+        "extensions": {"websocket.http.response": {}},
+    }
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 503  # type: ignore[index]
+
+
+async def test_a_service_without_its_schema_does_not_start_and_leaves_nothing(database: TestDatabase) -> None:
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("DROP SCHEMA agentws CASCADE")
+    await owner.close()
+    service = Service(settings_for(database, env="production", auth="jwt", jwt_secret="s" * 48))
+    with pytest.raises(MigrationError, match="agentws migrate"):
+        await service.start()
+    assert service.edge is None
+
+
+async def test_a_service_without_a_database_does_not_start() -> None:
+    settings = Settings(
+        env="production",
+        auth="jwt",
+        jwt_secret="s" * 48,
+        database_url="postgresql://x@127.0.0.1:1/x",
+        database_wait_s=0.1,
+    )
+    with pytest.raises(StoreUnavailable, match=r"no database within 0\.1 s"):
+        await Service(settings).start()
+
+
+async def test_a_service_can_be_stopped_twice_and_leaves_no_node(database: TestDatabase) -> None:
+    service = Service(settings_for(database))
+    await service.start()
+    await service.stop()
+    await service.stop()
+    owner = await asyncpg.connect(database.owner_url)
+    assert await owner.fetchval("SELECT count(*) FROM agentws.node") == 0
+    await owner.close()
+
+
+async def test_the_page_is_off_in_production_unless_switched_on(database: TestDatabase) -> None:
+    production = {"env": "production", "auth": "jwt", "jwt_secret": "s" * 48}
+    assert await status_of(create_app(settings_for(database)), "/") == 200
+    assert await status_of(create_app(settings_for(database, **production)), "/") == 404
+    assert await status_of(create_app(settings_for(database, **production, page=True)), "/") == 200
+
+
+def test_the_first_agent_of_a_mapping_is_the_default_one() -> None:
+    assert next(iter(Service(Settings(), {"mine": sample_agents.agents["echo"]}).agents)) == "mine"
+    assert list(Service(Settings()).agents) == ["demo"]

@@ -1,0 +1,264 @@
+"""The structs of the wire against the tables of sections 3 and 4."""
+
+from typing import Any, get_args
+
+import msgspec
+import pytest
+
+from agentws.wire.codec import Head, Rejected, decode, encode, parse
+from agentws.wire.errors import Fault
+from agentws.wire.messages import (
+    ALIASES,
+    PLANNED,
+    RESERVED,
+    CaughtUp,
+    ClientMessage,
+    ConnectionEstablished,
+    CreateThread,
+    DrainingNotice,
+    Error,
+    HeartbeatAck,
+    Pong,
+    RequestAccepted,
+    ServerMessage,
+    Start,
+    StopAccepted,
+    StopAgent,
+    Subscribe,
+    Subscribed,
+    SubscriptionEnded,
+    Thread,
+    ThreadCreated,
+    Unsubscribe,
+    Unsubscribed,
+)
+
+TYPES = {
+    "start_agent": ["execute_agent"],
+    "user_message": ["user", "user_input", "chat_message", "message"],
+    **dict.fromkeys(["chat", "stop_agent", "subscribe", "unsubscribe", "create_thread", "update_thread"], ()),
+    **dict.fromkeys(["list_threads", "subscribe_threads", "switch_thread", "get_thread_history", "delete_thread"], ()),
+    **dict.fromkeys(["respond", "authenticate", "ping", "heartbeat"], ()),
+}
+
+SERVER_TYPES = {
+    *("request_accepted", "stop_accepted", "subscribed", "caught_up", "unsubscribed", "thread_created"),
+    *("thread_updated", "thread_switched", "thread_deleted", "thread_list", "thread_history", "authenticated"),
+    *("pong", "heartbeat_ack", "connection_established", "credentials_expiring", "draining", "subscription_ended"),
+    *("handshake_response", "handshake_complete", "error", "agent_queued", "agent_started", "agent_thinking"),
+    *("tool_executing", "tool_completed", "tool_progress", "agent_message", "agent_event", "agent_interrupted"),
+    *("agent_completed", "agent_error", "agent_stopped"),
+}
+
+OPTIONS: dict[str, Any] = {
+    "agent": "demo",
+    "thread_id": "t",
+    "run_id": "r",
+    "idempotency_key": "k",
+    "context": {"a": [None]},
+    "if_busy": "interrupt",
+    "on_disconnect": "stop",
+    "subscribe": False,
+    "subagents": True,
+}
+
+PAYLOADS: dict[str, tuple[type[msgspec.Struct], dict[str, Any]]] = {
+    "start_agent": (Start, {"user_request": "hi", **OPTIONS}),
+    "user_message": (Start, {"message": "hi", "content": "ho", "text": "hm", **OPTIONS}),
+    "chat": (Start, {"message": "hi", "content": "ho", "text": "hm", **OPTIONS}),
+    "stop_agent": (StopAgent, {"run_id": "r", "request_id": "q", "thread_id": "t", "reason": "enough"}),
+    "subscribe": (Subscribe, {"thread_id": "t", "after_seq": 7, "epoch": "e", "subagents": True}),
+    "unsubscribe": (Unsubscribe, {"thread_id": "t"}),
+    "create_thread": (CreateThread, {"thread_id": "t", "title": "T", "metadata": {"a": 1}}),
+}
+
+FIELDS = [(kind, name) for kind, (_, fields) in PAYLOADS.items() for name in fields]
+WRONG: dict[str, Any] = {"context": [], "metadata": "m", "after_seq": "7", "subscribe": 1, "subagents": "true"}
+
+
+def decoded(frame: dict[str, Any]) -> ClientMessage:
+    head = parse(msgspec.json.encode(frame).decode())
+    assert isinstance(head, Head)
+    return decode(head, "u")
+
+
+@pytest.mark.parametrize("kind", TYPES)
+def test_a_client_type_of_the_page_is_served_or_not_implemented(kind: str) -> None:
+    head = parse(f'{{"type":"{kind}","id":"i"}}')
+    if kind in PLANNED:
+        assert isinstance(head, Rejected)
+        assert (head.fault.code, head.id) == ("not_implemented", "i")
+    else:
+        assert isinstance(head, Head)
+        assert (head.type, head.id, head.deprecated) == (kind, "i", False)
+
+
+def test_planned_types_are_client_types_of_the_page() -> None:
+    assert set(TYPES) >= PLANNED
+
+
+@pytest.mark.parametrize("kind", SERVER_TYPES)
+def test_the_type_of_a_server_frame_is_reserved(kind: str) -> None:
+    head = parse(f'{{"type":"{kind}","id":"i"}}')
+    assert isinstance(head, Rejected)
+    assert (head.fault.code, head.id) == ("reserved_type", "i")
+
+
+def test_the_server_types_are_those_of_the_page() -> None:
+    assert SERVER_TYPES == RESERVED
+
+
+def test_the_aliases_are_those_of_the_page() -> None:
+    assert {alias: kind for kind, aliases in TYPES.items() for alias in aliases} == ALIASES
+
+
+@pytest.mark.parametrize(("alias", "kind"), ALIASES.items())
+def test_an_alias_is_decoded_as_the_type_it_stands_for(alias: str, kind: str) -> None:
+    head = parse(f'{{"type":"{alias}"}}')
+    assert isinstance(head, Head)
+    assert (head.type, head.deprecated) == (kind, True)
+
+
+def test_every_field_of_every_client_struct_is_in_the_tables_of_this_file() -> None:
+    told: dict[type[msgspec.Struct], set[str]] = {}
+    for struct, fields in PAYLOADS.values():
+        told.setdefault(struct, set()).update(fields)
+    for struct in get_args(ClientMessage):
+        if struct in told:
+            assert set(struct.__struct_fields__) - {"type", "id", "user_id"} == told[struct]
+        else:
+            assert set(struct.__struct_fields__) - {"payload"} == {"type", "id", "user_id"}
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["flat", "payload"])
+@pytest.mark.parametrize("kind", PAYLOADS)
+def test_every_field_is_decoded(kind: str, nested: bool) -> None:
+    struct, fields = PAYLOADS[kind]
+    frame = {"type": kind, "id": "i", **({"payload": fields} if nested else fields)}
+    message = decoded(frame)
+    assert type(message) is struct
+    assert (message.type, message.id) == (kind, "i")
+    # `text` is what the codec found to be the user's text.
+    expected = fields | ({"text": "hi"} if struct is Start else {})
+    assert {name: getattr(message, name) for name in expected} == expected
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_a_field_of_a_wrong_type_is_named(kind: str, field: str) -> None:
+    _, fields = PAYLOADS[kind]
+    with pytest.raises(Fault) as caught:
+        decoded({"type": kind, "payload": fields | {field: WRONG.get(field, 5)}})
+    assert (caught.value.code, caught.value.details) == ("validation_error", {"field": field})
+
+
+REQUIRED = {"start_agent": "user_request", "user_message": "message", "chat": "message"}
+REQUIRED |= {"stop_agent": "run_id", "subscribe": "thread_id", "unsubscribe": "thread_id"}
+
+
+@pytest.mark.parametrize(("kind", "field"), FIELDS)
+def test_a_field_that_is_null_counts_as_absent(kind: str, field: str) -> None:
+    _, fields = PAYLOADS[kind]
+    needed = REQUIRED.get(kind)
+    least = {needed: fields[needed]} if needed and needed != field else {}
+    if needed == field:
+        spare = {"user_message": "content", "chat": "content", "stop_agent": "thread_id"}.get(kind)
+        if spare is None:
+            with pytest.raises(Fault, match="validation_error"):
+                decoded({"type": kind, field: None})
+            return
+        least = {spare: "x"}
+    assert decoded({"type": kind, **least, field: None}) == decoded({"type": kind, **least})
+
+
+def test_absent_options_have_the_defaults_of_the_page() -> None:
+    message = decoded({"type": "chat", "content": "hi"})
+    assert isinstance(message, Start)
+    assert (message.if_busy, message.on_disconnect) == ("queue", "continue")
+    assert (message.subscribe, message.subagents, message.agent, message.context) == (True, False, None, None)
+    followed = decoded({"type": "subscribe", "thread_id": "t"})
+    assert isinstance(followed, Subscribe)
+    assert (followed.after_seq, followed.epoch, followed.subagents) == (0, None, False)
+
+
+ANSWER: dict[str, Any] = {"id": "i", "timestamp": "2024-05-06T07:08:09.123Z"}
+NOW: dict[str, Any] = {"timestamp": "2024-05-06T07:08:09.123Z"}
+THREAD: dict[str, Any] = {
+    "thread_id": "t",
+    "title": None,
+    "metadata": None,
+    "created_at": "c",
+    "updated_at": "u",
+    "epoch": "e",
+    "last_seq": 0,
+    "running_run_id": None,
+}
+ACCEPTED: dict[str, Any] = {
+    "request_id": "q",
+    "thread_id": "t",
+    "epoch": "e",
+    "run_id": "r",
+    "seq": 0,
+    "duplicate": False,
+    "status": "running",
+    "position": 0,
+}
+NUMBERS: dict[str, Any] = {"epoch": "e", "first_seq": 1, "last_seq": 0, "after_seq": 0, "recovered": True}
+ESTABLISHED: dict[str, Any] = {
+    "connection_id": "c",
+    "user_id": "u",
+    "expires_at": None,
+    "protocol": "agentws.v1",
+    "server_version": "0",
+    "heartbeat_interval_s": 10.0,
+    "limits": {},
+}
+REFUSED: dict[str, Any] = {"id": None, "code": "draining", "message": "m", "retryable": True}
+
+FRAMES: list[tuple[str, ServerMessage, dict[str, Any]]] = [
+    ("request_accepted", RequestAccepted(**ANSWER, **ACCEPTED), ANSWER | ACCEPTED),
+    (
+        "stop_accepted",
+        StopAccepted(**ANSWER, run_ids=["r"], already_ended=[]),
+        ANSWER | {"run_ids": ["r"], "already_ended": []},
+    ),
+    ("subscribed", Subscribed(**ANSWER, thread_id="t", **NUMBERS), ANSWER | {"thread_id": "t"} | NUMBERS),
+    ("caught_up", CaughtUp(**ANSWER, thread_id="t", seq=3), ANSWER | {"thread_id": "t", "seq": 3}),
+    ("unsubscribed", Unsubscribed(**ANSWER, thread_id="t"), ANSWER | {"thread_id": "t"}),
+    ("thread_created", ThreadCreated(**ANSWER, thread=Thread(**THREAD)), ANSWER | {"thread": THREAD}),
+    ("pong", Pong(**ANSWER, payload=None), ANSWER | {"payload": None}),
+    ("heartbeat_ack", HeartbeatAck(**ANSWER), ANSWER | {"status": "healthy"}),
+    ("error", Error(**REFUSED), REFUSED),
+    (
+        "error",
+        Error(**REFUSED, retry_after_ms=5, details={"field": "id"}),
+        REFUSED | {"retry_after_ms": 5, "details": {"field": "id"}},
+    ),
+    ("connection_established", ConnectionEstablished(**NOW, **ESTABLISHED), NOW | ESTABLISHED),
+    ("draining", DrainingNotice(**NOW, retry_after_ms=5), NOW | {"retry_after_ms": 5}),
+    (
+        "subscription_ended",
+        SubscriptionEnded(**NOW, thread_id="t", reason="revoked"),
+        NOW | {"thread_id": "t", "reason": "revoked"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("kind", "frame", "fields"), FRAMES, ids=[kind for kind, _, _ in FRAMES])
+def test_a_server_frame_has_exactly_the_fields_of_its_row(
+    kind: str, frame: ServerMessage, fields: dict[str, Any]
+) -> None:
+    assert msgspec.json.decode(encode(frame)) == {"type": kind, **fields}
+
+
+def test_every_server_frame_is_in_the_table_of_this_file() -> None:
+    assert {type(frame) for _, frame, _ in FRAMES} == set(get_args(ServerMessage))
+
+
+def test_an_answer_to_a_frame_without_id_says_null() -> None:
+    frame = Unsubscribed(id=None, timestamp="now", thread_id="t")
+    assert msgspec.json.decode(encode(frame))["id"] is None
+
+
+def test_the_metadata_of_a_thread_goes_out_as_it_came() -> None:
+    thread = Thread(**THREAD | {"metadata": msgspec.Raw(b'{"a":[1.0,null]}')})
+    assert msgspec.json.decode(encode(thread))["metadata"] == {"a": [1.0, None]}
