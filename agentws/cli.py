@@ -51,7 +51,11 @@ class _Server(uvicorn.Server):
             self.failure = error
             self.should_exit = True
             return
-        await super().startup(sockets=sockets)
+        try:
+            await super().startup(sockets=sockets)
+        except SystemExit:
+            await self._service.stop()
+            raise
         if self.started:
             host, port = self.servers[0].sockets[0].getsockname()[:2]
             shown = f"[{host}]" if ":" in host else host

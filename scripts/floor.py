@@ -30,8 +30,8 @@ CREATE TABLE floor.thread (
     thread_id uuid PRIMARY KEY, user_id text NOT NULL, last_seq bigint NOT NULL, created_at timestamptz DEFAULT now());
 CREATE TABLE floor.run (
     run_id uuid PRIMARY KEY, thread_id uuid NOT NULL REFERENCES floor.thread, user_id text NOT NULL,
-    agent text NOT NULL, status text NOT NULL, request text NOT NULL, response text,
-    started_at timestamptz DEFAULT now(), ended_at timestamptz);
+    name text NOT NULL, agent text NOT NULL, status text NOT NULL, request text NOT NULL, response text,
+    started_at timestamptz DEFAULT now(), ended_at timestamptz, UNIQUE (user_id, name));
 CREATE TABLE floor.event (
     thread_id uuid NOT NULL, seq bigint NOT NULL, run_id uuid NOT NULL, user_id text NOT NULL, type text NOT NULL,
     body text NOT NULL, at timestamptz DEFAULT now(), PRIMARY KEY (thread_id, seq));
@@ -52,8 +52,8 @@ BEGIN
     PERFORM set_config('floor.user_id', p_user, true);
     INSERT INTO floor.thread AS t (thread_id, user_id, last_seq) VALUES (p_thread, p_user, 1)
         ON CONFLICT (thread_id) DO UPDATE SET last_seq = t.last_seq + 1 RETURNING last_seq INTO seq;
-    INSERT INTO floor.run (run_id, thread_id, user_id, agent, status, request)
-        VALUES (p_run, p_thread, p_user, p_agent, 'running', p_request);
+    INSERT INTO floor.run (run_id, thread_id, user_id, name, agent, status, request)
+        VALUES (p_run, p_thread, p_user, p_run::text, p_agent, 'running', p_request);
     INSERT INTO floor.event (thread_id, seq, run_id, user_id, type, body)
         VALUES (p_thread, seq, p_run, p_user, 'agent_started', '');
     RETURN seq;

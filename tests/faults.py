@@ -1,6 +1,7 @@
 """Faults between the server's parts and its database, put in on purpose; what is behind them is real."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +22,8 @@ class Line:
         self._lost: dict[str, int] = {}
         self._held: dict[str, asyncio.Event] = {}
         self.waiting = asyncio.Event()
+        self._answers: Counter[str] = Counter()
+        self._answer = asyncio.Event()
         plain: Callable[..., Awaitable[Any]] = Database._fetch
         line = self
 
@@ -49,6 +52,13 @@ class Line:
             held.set()
         self._held.clear()
 
+    async def answered(self, unit: str, times: int = 1) -> None:
+        """Waits until calls of a unit of work have been answered so many times."""
+        async with asyncio.timeout(20):
+            while self._answers[unit] < times:
+                self._answer.clear()
+                await self._answer.wait()
+
     async def _pass(self, plain: Callable[..., Awaitable[Any]], database: Database, call: str, *args: Any) -> Any:
         unit = call.partition("agentws.")[2].partition("(")[0]
         self.calls.append(unit)
@@ -59,6 +69,8 @@ class Line:
             self._cut[unit] -= 1
             raise StoreUnavailable("cut")
         answer = await plain(database, call, *args)
+        self._answers[unit] += 1
+        self._answer.set()
         if self._lost.get(unit, 0) > 0:
             self._lost[unit] -= 1
             raise StoreUnavailable("answer lost")
