@@ -79,5 +79,5 @@ def test_an_agent_declares_what_differs(
 
 @pytest.mark.parametrize("given", [{"on_crash": "retry"}, {"on_crash": None}, {"timeout_s": 0}, {"timeout_s": -1.0}])
 def test_a_declaration_that_makes_no_sense_is_refused(given: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match="on_crash|timeout_s"):
+    with pytest.raises(ValueError, match=r"on_crash|timeout_s"):
         agent(**given)

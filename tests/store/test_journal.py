@@ -1,12 +1,9 @@
 """The journal numbers a thread's events densely, writes each once, and takes none from who does not hold the run."""
 
 import asyncio
-import json
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from typing import Any
 
-import asyncpg
 import pytest
 
 from agentws.core.context import Principal
@@ -16,8 +13,7 @@ from agentws.wire.codec import timestamp
 from agentws.wire.events import TERMINAL, EventType
 from agentws.wire.ids import ThreadId
 
-from ..conftest import TestDatabase
-from .conftest import ANN, BOB, LIMIT_S, NODE, OTHER_NODE, Connection, Store, T, Wire, piece, until_waiting
+from .conftest import ANN, BOB, NODE, OTHER_NODE, Connection, Store, T, Wire, piece, until_waiting
 
 ERROR = Draft(EventType.AGENT_ERROR, '{"code":"agent_failed","duration_ms":1}')
 FAILED = Ending(status="failed", response=None, error_code="agent_failed")
@@ -54,7 +50,7 @@ async def test_numbers_are_dense_under_concurrency_and_each_call_is_told_its_own
         await store.starts.stop(ANN, run_id=accepted.run_id, run_no=None, thread_id=None, reason="user")
         return accepted.seq + 1
 
-    told, *queued = await asyncio.gather(write(), *(queue() for _ in range(20)))
+    told, queued = await asyncio.gather(write(), asyncio.gather(*(queue() for _ in range(20))))
     events = await store.events()
     assert [seq for seq, _, _ in events] == list(range(1, 82))
     assert [seq for seq, type_, _ in events if type_ == "agent_message"] == told

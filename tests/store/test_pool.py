@@ -113,6 +113,23 @@ async def test_a_call_whose_backend_is_terminated_is_unavailable_and_the_backend
     assert not before & await assert_whole(store.pool, owner)
 
 
+async def test_a_call_that_an_operator_cancels_is_unavailable(store: Store, owner: Connection) -> None:
+    calls = await begin_held(store.pool, owner, 1)
+    await owner.execute(f"SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE {OURS}")
+    assert [type(each) for each in await asyncio.gather(*calls, return_exceptions=True)] == [StoreUnavailable]
+    await let_go(owner)
+    await assert_whole(store.pool, owner)
+
+
+async def test_a_database_that_takes_no_more_connections_is_unavailable(
+    database: TestDatabase, owner: Connection
+) -> None:
+    await owner.execute(f"ALTER DATABASE {database.name} CONNECTION LIMIT 0")
+    pool = Database(database.url, size=1, timeout_s=LIMIT_S)
+    with pytest.raises(StoreUnavailable, match="too many connections"):
+        await pool.open(wait_s=0)
+
+
 async def test_backends_terminated_while_idle_are_replaced(store: Store, owner: Connection) -> None:
     before = await assert_whole(store.pool, owner)
     await owner.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {OURS}")

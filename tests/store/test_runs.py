@@ -205,11 +205,12 @@ async def test_a_waiting_start_whose_answer_is_lost_keeps_its_place(far_store: S
     assert [run for _, _, run in await far_store.events()][1:] == [first.run_id, accepted.run_id]
 
 
-async def test_a_start_whose_answer_is_lost_is_not_claimed_where_another_has_taken_it(
-    far_store: Store, store: Store, wire: Wire
+@pytest.mark.parametrize("node", [NODE, OTHER_NODE])
+async def test_a_start_whose_answer_is_lost_is_not_claimed_where_it_has_been_taken_meanwhile(
+    far_store: Store, store: Store, wire: Wire, node: int
 ) -> None:
     async def take_over() -> None:
-        [ticket] = await store.nodes.take_over(OTHER_NODE, orphans=[], limit=9)
+        [ticket] = await store.nodes.take_over(node, orphans=[], limit=9)
         assert ticket.fence == 2
 
     wire.lose_answers, wire.on_loss = 1, take_over

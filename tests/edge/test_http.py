@@ -1,0 +1,87 @@
+"""The HTTP routes: health, and the page with the headers that keep it harmless."""
+
+import httpx
+import pytest
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute
+
+from agentws.edge.http import health_routes, page_routes
+
+
+async def ready() -> str | None:
+    return None
+
+
+async def draining() -> str | None:
+    return "draining"
+
+
+async def ask(routes: list[BaseRoute], path: str, method: str = "GET") -> httpx.Response:
+    app = Starlette(routes=routes)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://agentws.test") as client:
+        return await client.request(method, path)
+
+
+async def test_a_process_that_lives_says_so_also_while_it_may_get_no_traffic() -> None:
+    answer = await ask(health_routes(draining), "/healthz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+
+async def test_a_process_that_may_get_traffic_is_ready() -> None:
+    answer = await ask(health_routes(ready), "/readyz")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
+
+
+async def test_a_process_that_may_not_says_why_and_when_to_ask_again() -> None:
+    answer = await ask(health_routes(draining), "/readyz")
+    assert (answer.status_code, answer.json()) == (503, {"status": "not_ready", "reason": "draining"})
+    assert int(answer.headers["retry-after"]) >= 1
+
+
+async def test_readiness_is_asked_anew_each_time() -> None:
+    reasons = iter([None, "draining", None])
+
+    async def next_reason() -> str | None:
+        return next(reasons)
+
+    routes = health_routes(next_reason)
+    assert [(await ask(routes, "/readyz")).status_code for _ in range(3)] == [200, 503, 200]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+async def test_health_is_only_read(path: str) -> None:
+    assert (await ask(health_routes(ready), path, "HEAD")).status_code == 200
+    assert (await ask(health_routes(ready), path, "POST")).status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("path", "media_type"), [("/", "text/html"), ("/page.js", "text/javascript"), ("/page.css", "text/css")]
+)
+async def test_the_page_and_its_files_are_served(path: str, media_type: str) -> None:
+    answer = await ask(page_routes(), path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == f"{media_type}; charset=utf-8"
+    assert answer.text.strip()
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css"])
+async def test_the_page_may_load_its_own_files_only_and_stands_in_no_frame(path: str) -> None:
+    headers = (await ask(page_routes(), path)).headers
+    rules = dict(rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";"))
+    assert (rules["default-src"], rules["script-src"], rules["frame-ancestors"]) == ("'none'", "'self'", "'none'")
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["x-content-type-options"] == "nosniff"
+
+
+async def test_the_page_names_its_files_and_holds_no_script_of_its_own() -> None:
+    text = (await ask(page_routes(), "/")).text
+    assert "page.js" in text
+    assert "page.css" in text
+    assert text.count("<script") == 1
+    assert "<style" not in text
+    assert "onclick=" not in text
+
+
+@pytest.mark.parametrize("path", ["/index.html", "/page.py", "/../http.py", "/playground/index.html"])
+async def test_nothing_else_of_the_directory_is_served(path: str) -> None:
+    assert (await ask(page_routes(), path)).status_code == 404

@@ -1,0 +1,313 @@
+"""What PostgreSQL's catalogue says: who owns what, who may do what, and that users are kept apart whoever logs in."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+import asyncpg
+import pytest
+
+from agentws.core.context import Principal
+from agentws.ports import Fenced, ThreadKey
+from agentws.store.pool import Database
+from agentws.wire.errors import Fault
+from agentws.wire.ids import RunId, ThreadNo, new_number
+
+from ..conftest import LOGIN, TestDatabase
+from .conftest import ANN, BOB, LIMIT_S, NODE, Connection, Store, T, piece
+
+APP, SYSTEM = "agentws_app", "agentws_system"
+USER_DATA = {"thread_head", "thread", "run", "run_queue", "start_key", "message", "event"}
+OTHERS = {"node", "schema_migration"}
+ALL = "DELETE INSERT SELECT UPDATE"
+# Table → role → what it may do there; whoever is not named may do nothing.
+PRIVILEGES: Mapping[str, Mapping[str, str]] = {
+    "thread_head": {APP: ALL, SYSTEM: "SELECT UPDATE"},
+    "thread": {APP: "INSERT SELECT UPDATE"},
+    "run": {APP: "INSERT SELECT UPDATE"},
+    "run_queue": {APP: ALL, SYSTEM: "SELECT UPDATE"},
+    "start_key": {APP: ALL},
+    "message": {APP: "INSERT SELECT"},
+    "event": {APP: "INSERT SELECT"},
+    "node": {SYSTEM: ALL},
+    "schema_migration": {SYSTEM: "SELECT"},
+}
+UNITS = {
+    APP: {
+        "create_thread", "accept", "append", "begin_run", "read_remains", "stop", "read_head", "read_events",
+        "read_messages",
+    },
+    SYSTEM: {
+        "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
+    },
+}  # fmt: skip
+INNER = {"queue_position", "begin_claimed", "end_waiting"}
+FUNCTIONS = """SELECT p.proname AS name, pg_get_userbyid(p.proowner) AS owner, p.prosecdef AS definer,
+    p.proconfig AS settings, p.prosrc AS body, p.proacl::text[] AS rights, l.lanname AS language
+    FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
+    WHERE n.nspname = 'agentws'"""
+GRANTS = """SELECT c.relname AS name, c.relkind::text AS kind, coalesce(r.rolname, 'PUBLIC') AS role,
+    string_agg(a.privilege_type, ' ' ORDER BY a.privilege_type) AS privileges
+    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'agentws'
+    CROSS JOIN aclexplode(c.relacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee
+    WHERE a.grantee <> c.relowner GROUP BY 1, 2, 3"""
+KEYS = """SELECT c.conrelid::regclass::text AS name, c.contype::text AS kind, c.confrelid::regclass::text AS other,
+    (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(c.conkey) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = k.number) AS columns,
+    (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(c.confkey) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = c.confrelid AND a.attnum = k.number) AS other_columns
+    FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
+    WHERE n.nspname = 'agentws' AND c.contype IN ('p', 'f')"""
+INDEXES = """SELECT i.indexrelid::regclass::text AS index, i.indisunique AS is_unique,
+    (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(i.indkey) WITH ORDINALITY k (number, place)
+        JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS columns
+    FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
+    WHERE n.nspname = 'agentws' AND NOT i.indisprimary"""
+
+
+# Tables
+
+
+async def test_the_tables_are_these(owner: Connection) -> None:
+    rows = await owner.fetch(
+        "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
+        " WHERE n.nspname = 'agentws' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
+    )
+    assert {row["name"] for row in rows} == USER_DATA | OTHERS
+
+
+async def test_every_table_with_a_user_has_forced_row_level_security(owner: Connection) -> None:
+    rows = await owner.fetch(
+        "SELECT c.relname AS name, c.relrowsecurity AND c.relforcerowsecurity AS forced,"
+        " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_user"
+        " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'agentws' AND c.relkind = 'r'"
+    )
+    assert {row["name"] for row in rows if row["has_user"]} == USER_DATA
+    assert {row["name"] for row in rows if row["forced"]} == USER_DATA
+
+
+async def test_every_policy_is_the_principals_or_the_systems_on_tables_without_content(owner: Connection) -> None:
+    rows = await owner.fetch("SELECT * FROM pg_policies WHERE schemaname = 'agentws'")
+    principal = {row["tablename"]: row for row in rows if row["policyname"] == "principal"}
+    system = {row["tablename"]: row for row in rows if row["policyname"] == "system"}
+    assert len(principal) + len(system) == len(rows)
+    assert set(principal) == USER_DATA
+    assert set(system) == {"thread_head", "run_queue"}
+    assert {(row["roles"][0], len(row["roles"]), row["cmd"]) for row in principal.values()} == {(APP, 1, "ALL")}
+    assert {(row["roles"][0], len(row["roles"]), row["qual"]) for row in system.values()} == {(SYSTEM, 1, "true")}
+    for row in principal.values():
+        assert "NULLIF(current_setting('agentws.user_id'::text, true), ''::text)" in row["qual"]
+        assert "tenant_id = current_setting('agentws.tenant_id'::text, true)" in row["qual"]
+        assert row["with_check"] is None
+
+
+async def test_primary_and_foreign_keys_of_user_data_begin_with_the_principal(owner: Connection) -> None:
+    keys = await owner.fetch(KEYS)
+    assert {key["name"].removeprefix("agentws.") for key in keys if key["kind"] == "p"} == USER_DATA | OTHERS
+    for key in keys:
+        if key["name"].removeprefix("agentws.") in USER_DATA:
+            assert key["columns"][:2] == ["tenant_id", "user_id"], key["name"]
+            assert key["kind"] == "p" or key["other_columns"][:2] == ["tenant_id", "user_id"], key["name"]
+
+
+async def test_other_indexes_put_a_selective_column_first_and_the_principal_after_it(owner: Connection) -> None:
+    indexes = await owner.fetch(INDEXES)
+    assert {index["index"].removeprefix("agentws.") for index in indexes} == {"run_by_name"}
+    for index in indexes:
+        assert index["is_unique"]
+        assert index["columns"][0] not in ("tenant_id", "user_id", "status", "owner", "agent")
+        assert index["columns"][1:3] == ["tenant_id", "user_id"]
+
+
+async def test_the_tenant_is_a_column_from_the_first_and_empty_by_default(owner: Connection) -> None:
+    rows = await owner.fetch(
+        "SELECT table_name, column_default, is_nullable FROM information_schema.columns"
+        " WHERE table_schema = 'agentws' AND column_name = 'tenant_id'"
+    )
+    assert {(row["table_name"], row["column_default"], row["is_nullable"]) for row in rows} == {
+        (table, "''::text", "NO") for table in USER_DATA
+    }
+
+
+# Privileges
+
+
+async def test_the_rights_on_tables_are_exactly_these(owner: Connection) -> None:
+    told: dict[str, dict[str, str]] = {}
+    for row in await owner.fetch(GRANTS):
+        assert row["kind"] == "r"
+        told.setdefault(row["name"], {})[row["role"]] = row["privileges"]
+    assert told == PRIVILEGES
+    columns = "SELECT count(*) FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid WHERE a.attacl IS NOT NULL AND"
+    assert await owner.fetchval(f"{columns} c.relnamespace = 'agentws'::regnamespace") == 0
+
+
+@pytest.mark.parametrize("role", [LOGIN, "public"])
+async def test_the_login_role_and_everybody_have_no_right_on_any_table(owner: Connection, role: str) -> None:
+    kinds = "SELECT, INSERT, UPDATE, DELETE, TRUNCATE, REFERENCES, TRIGGER"
+    assert await owner.fetchval(
+        "SELECT bool_or(has_table_privilege($1, c.oid, $2) OR has_any_column_privilege($1, c.oid, 'SELECT'))"
+        " FROM pg_class c WHERE c.relnamespace = 'agentws'::regnamespace AND c.relkind = 'r'",
+        role,
+        kinds,
+    ) is False  # fmt: skip
+
+
+async def test_the_schema_may_be_used_and_nobody_makes_things_in_it(owner: Connection) -> None:
+    rows = await owner.fetch(
+        "SELECT coalesce(r.rolname, 'PUBLIC') AS role, string_agg(a.privilege_type, ' ') AS privileges"
+        " FROM pg_namespace n CROSS JOIN aclexplode(n.nspacl) a LEFT JOIN pg_roles r ON r.oid = a.grantee"
+        " WHERE n.nspname = 'agentws' AND a.grantee <> n.nspowner GROUP BY 1"
+    )
+    assert {row["role"]: row["privileges"] for row in rows} == {APP: "USAGE", SYSTEM: "USAGE", LOGIN: "USAGE"}
+
+
+async def test_there_is_no_sequence(owner: Connection) -> None:
+    assert await owner.fetchval(
+        "SELECT count(*) FROM pg_class WHERE relnamespace = 'agentws'::regnamespace AND relkind = 'S'"
+    ) == 0  # fmt: skip
+
+
+async def test_the_bound_roles_have_no_powers_and_no_friends(owner: Connection) -> None:
+    for role in (APP, SYSTEM):
+        row = await owner.fetchrow("SELECT * FROM pg_roles WHERE rolname = $1", role)
+        assert row is not None
+        powers = ("canlogin", "super", "bypassrls", "createrole", "createdb", "replication")
+        assert [power for power in powers if row[f"rol{power}"]] == []
+    assert await owner.fetchval("SELECT count(*) FROM pg_auth_members WHERE member::regrole::text LIKE 'agentws%'") == 0
+    assert await owner.fetchval("SELECT NOT rolsuper AND NOT rolbypassrls FROM pg_roles WHERE rolname = $1", LOGIN)
+
+
+# Functions
+
+
+async def test_every_function_is_a_unit_of_work_or_within_one(owner: Connection) -> None:
+    functions = await owner.fetch(FUNCTIONS)
+    for role, names in UNITS.items():
+        assert {each["name"] for each in functions if each["definer"] and each["owner"] == role} == names
+    assert {each["name"] for each in functions if not each["definer"]} == INNER
+    assert {each["owner"] for each in functions if not each["definer"]} == {APP}
+    assert len(functions) == sum(map(len, UNITS.values())) + len(INNER)
+
+
+async def test_every_function_names_where_it_looks_things_up(owner: Connection) -> None:
+    for function in await owner.fetch(FUNCTIONS):
+        assert function["settings"] == ["search_path=agentws, pg_temp"], function["name"]
+
+
+async def test_units_of_work_may_be_called_by_the_login_role_and_others_by_nobody(owner: Connection) -> None:
+    for function in await owner.fetch(FUNCTIONS):
+        rights = {right.partition("/")[0] for right in function["rights"]}
+        expected = {f"{function['owner']}=X"} | ({f"{LOGIN}=X"} if function["definer"] else set())
+        assert rights == expected, function["name"]
+
+
+async def test_a_users_unit_of_work_begins_with_its_principal_within_the_transaction(owner: Connection) -> None:
+    first = re.compile(
+        r"\s*(#\w+ \w+\s+)?(DECLARE.*?)?BEGIN\s+PERFORM set_config\('agentws\.tenant_id', p_tenant, true\),"
+        r" set_config\('agentws\.user_id', p_user, true\);",
+        re.DOTALL,
+    )
+    for function in await owner.fetch(FUNCTIONS):
+        if function["name"] in UNITS[APP]:
+            assert function["language"] == "plpgsql"
+            assert first.match(function["body"]), function["name"]
+        assert function["body"].count("set_config(") == (2 if function["name"] in UNITS[APP] else 0)
+
+
+# Users kept apart, whoever logs in
+
+
+async def fill(store: Store, whose: Principal) -> None:
+    """A row of this user in each table."""
+    claim = await store.claimed(whose, run_id="mine", key="k")
+    await store.accept(whose)
+    await store.finish(claim)
+
+
+@pytest.mark.parametrize("setting", [None, "", "nobody"])
+async def test_without_a_principal_nothing_is_seen(store: Store, owner: Connection, setting: str | None) -> None:
+    await fill(store, ANN)
+    await fill(store, Principal("acme", "ann"))
+    await owner.execute(f"SET ROLE {APP}")
+    for table in sorted(USER_DATA):
+        async with owner.transaction():
+            if setting is not None:
+                await owner.execute("SELECT set_config('agentws.user_id', $1, true)", setting)
+                await owner.execute("SELECT set_config('agentws.tenant_id', '', true)")
+            assert await owner.fetchval(f"SELECT count(*) FROM agentws.{table}") == 0, table
+
+
+async def test_a_finished_transaction_leaves_nothing_that_sees_something(store: Store, owner: Connection) -> None:
+    await fill(store, ANN)
+    for name in ("tenant_id", "user_id"):
+        assert await owner.fetchval("SELECT current_setting($1, true)", f"agentws.{name}") is None
+    await owner.fetch("SELECT * FROM agentws.read_head('', 'ann', 't')")
+    for name in ("tenant_id", "user_id"):
+        assert await owner.fetchval("SELECT current_setting($1, true)", f"agentws.{name}") == ""
+    await owner.execute(f"SET ROLE {APP}")
+    for table in sorted(USER_DATA):
+        assert await owner.fetchval(f"SELECT count(*) FROM agentws.{table}") == 0, table
+
+
+async def test_within_one_principal_each_table_shows_its_rows_and_takes_no_others(
+    store: Store, owner: Connection
+) -> None:
+    for whose in (ANN, BOB, Principal("acme", "ann")):
+        await fill(store, whose)
+    await owner.execute(f"SET ROLE {APP}")
+    for table in sorted(USER_DATA):
+        async with owner.transaction():
+            await owner.execute("SELECT set_config('agentws.user_id', 'ann', true)")
+            await owner.execute("SELECT set_config('agentws.tenant_id', '', true)")
+            seen = await owner.fetch(f"SELECT DISTINCT tenant_id, user_id FROM agentws.{table}")
+            assert [tuple(row) for row in seen] == [("", "ann")], table
+            with pytest.raises(asyncpg.InsufficientPrivilegeError, match="row-level security"):
+                columns = await owner.fetchval(
+                    "SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute"
+                    " WHERE attrelid = $1::text::regclass AND attnum > 2 AND NOT attisdropped",
+                    f"agentws.{table}",
+                )
+                await owner.execute(
+                    f"INSERT INTO agentws.{table} (tenant_id, user_id, {columns})"
+                    f" SELECT '', 'bob', {columns} FROM agentws.{table}"
+                )
+
+
+@pytest.mark.parametrize("login", ["owner_url", "url"])
+async def test_no_unit_of_work_for_one_user_sees_or_changes_anothers_rows(
+    database: TestDatabase, owner: Connection, login: str
+) -> None:
+    pool = Database(getattr(database, login), size=1, timeout_s=LIMIT_S)
+    await pool.open(wait_s=LIMIT_S)
+    store = Store.over(pool)
+    await fill(store, ANN)
+    anns = await store.claimed(ANN, "u", run_id="r")
+    tables = [f"SELECT array_agg(x::text ORDER BY x::text) FROM agentws.{table} x" for table in sorted(USER_DATA)]
+    before = [await owner.fetchval(table) for table in tables]
+    for whose in (BOB, Principal("acme", "ann")):
+        forged = replace(anns, principal=whose)
+        assert await store.journal.read_head(whose, T) is None
+        assert await store.journal.read_events(whose, T, epoch=anns.epoch, after_seq=0, limit=9) == []
+        assert await store.journal.read_messages(replace(forged, turn=1 << 60), before=None, limit=9) == []
+        assert await store.starts.remains(forged) == []
+        for call in (
+            store.starts.stop(whose, run_id=RunId("r"), run_no=None, thread_id=None, reason="x"),
+            store.starts.stop(whose, run_id=None, run_no=anns.run_no, thread_id=None, reason="x"),
+            store.starts.stop(whose, run_id=None, run_no=None, thread_id=T, reason="x"),
+            store.accept(whose),
+        ):
+            with pytest.raises(Fault, match="not_found"):
+                await call
+        with pytest.raises(Fenced):
+            await store.append(forged, 2, piece("x"))
+        assert (await pool.user(whose, "SELECT agentws.begin_run($1,$2,$3,$4,1) AS c", "u", anns.run_no))[0][
+            "c"
+        ] is None
+    assert [await owner.fetchval(table) for table in tables] == before
+    made = await store.threads.create(BOB, T, ThreadNo(new_number()), title=None, metadata=None)
+    accepted = await store.accept(BOB, key="k", content="other", run_id="mine", owner=NODE)
+    assert (made.last_seq, accepted.duplicate, accepted.seq) == (0, False, 0)
+    heads = await store.journal.read_heads([ThreadKey(BOB, T), ThreadKey(ANN, T)])
+    assert heads[ThreadKey(BOB, T)][0] != heads[ThreadKey(ANN, T)][0]
+    await pool.close()

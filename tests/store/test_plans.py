@@ -1,0 +1,175 @@
+"""What runs all the time finds its rows by a key, on filled tables, also with plans that were made on empty ones."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Iterator
+from typing import Any
+
+import asyncpg
+import pytest
+
+from agentws.wire.ids import new_number
+
+from ..conftest import TestDatabase
+from .conftest import Connection
+
+RUNS, RUNS_OF_A_THREAD, EVENTS_OF_A_RUN = 20_000, 20, 5
+TABLES = {"thread_head", "thread", "run", "run_queue", "start_key", "message", "event"}
+KEYS = {f"{table}_pkey" for table in TABLES} | {"run_by_name"}
+# A user's rows lie together: a scan that has only the user's part of a key reads all of them.
+TOO_MANY = 100
+
+# All runs are of one user, so that a key's first two columns say nothing; each thread's last run is at work.
+FILL = f"""
+SET search_path = agentws;
+SET synchronous_commit = off;
+CREATE TEMPORARY TABLE r AS SELECT n AS run_no, n / {RUNS_OF_A_THREAD} AS thread_no, n % {RUNS_OF_A_THREAD} AS place
+    FROM generate_series(0, {RUNS} - 1) n;
+INSERT INTO thread_head (user_id, thread_id, thread_no, epoch, last_seq, last_turn, running_run_no)
+    SELECT 'ann', 't' || thread_no, thread_no, 'e', {RUNS_OF_A_THREAD * EVENTS_OF_A_RUN}, {RUNS_OF_A_THREAD} * 65536,
+        max(run_no)
+    FROM r GROUP BY thread_no;
+INSERT INTO thread_head (user_id, thread_id, thread_no, epoch)
+    SELECT 'ann', 'quiet' || n, {RUNS} + n, 'e' FROM generate_series(1, {RUNS}) n;
+INSERT INTO thread (user_id, thread_id, thread_no) SELECT 'ann', thread_id, thread_no FROM thread_head;
+INSERT INTO run (user_id, run_no, run_id, thread_no, turn, kind, agent, status, fence, first_seq, started_seq,
+        started_at)
+    SELECT 'ann', run_no, 'r' || run_no, thread_no, (place + 1) * 65536, 'chat', 'demo',
+        CASE WHEN place = {RUNS_OF_A_THREAD} - 1 THEN 'running' ELSE 'completed' END, 1,
+        place * {EVENTS_OF_A_RUN} + 1, place * {EVENTS_OF_A_RUN} + 1, now() FROM r;
+INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun, ordinal)
+    SELECT CASE WHEN thread_no < 3 THEN 'ann' ELSE 'u' || thread_no END, run_no, 't' || thread_no, thread_no,
+        (place + 1) * 65536, 'demo', 1, 1, true, {EVENTS_OF_A_RUN} FROM r WHERE place = {RUNS_OF_A_THREAD} - 1;
+INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, epoch, seq)
+    SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, 'e', 0 FROM r;
+INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
+    SELECT 'ann', thread_no, (place + 1) * 65536, role, run_no * 2 + role, run_no, 'hello'
+    FROM r, generate_series(0, 1) role
+    WHERE role = 0 OR place < {RUNS_OF_A_THREAD} - 1;
+INSERT INTO event (user_id, thread_no, seq, run_no, ordinal, attempt, type, body)
+    SELECT 'ann', thread_no, place * {EVENTS_OF_A_RUN} + o, run_no, o, 1, 'agent_message', '{{}}'
+    FROM r, generate_series(1, {EVENTS_OF_A_RUN}) o;
+DROP TABLE r;
+RESET synchronous_commit; RESET search_path;
+"""
+
+ACCEPT = "SELECT * FROM agentws.accept('', 'ann', $1, $2, $3, $4, true, 'chat', 'demo', 'x', NULL, 1, $5, 'x', $6)"
+APPEND = (
+    "SELECT * FROM agentws.append('', 'ann', 't1', $1, 1, 1::smallint, $2, $3, $4, $5, 'answer', NULL, 1, '{demo}')"
+)
+STOP = "SELECT * FROM agentws.stop('', 'ann', $1, $2, $3, 'user')"
+AT_WORK, FIRST = 2 * RUNS_OF_A_THREAD - 1, EVENTS_OF_A_RUN + 1
+CALLS: dict[str, tuple[str, list[Any]]] = {
+    "accept in a new thread": (ACCEPT, ["new", 1 << 50, 1 << 50, "new", "new", False]),
+    "accept in a thread": (ACCEPT, ["t1", None, 1 << 51, "next", "next", False]),
+    "accept a repeat": (ACCEPT, ["t1", None, 1 << 52, "other", "k17", False]),
+    "accept again": (ACCEPT, ["t1", None, 1 << 51, "next", "next", True]),
+    "accept a run id that is taken": (ACCEPT, ["t1", None, 1 << 53, "r17", "fresh", False]),
+    "append": (APPEND, [AT_WORK, FIRST, ["agent_message"] * 3, ["{}"] * 3, None]),
+    "append, repeated": (APPEND, [AT_WORK, FIRST, ["agent_message"] * 3, ["{}"] * 3, None]),
+    "read what an attempt left": ("SELECT * FROM agentws.read_remains('', 'ann', $1, 1::smallint)", [AT_WORK]),
+    "stop by run id": (STOP, ["r17", None, None]),
+    "stop by number": (STOP, [None, AT_WORK, None]),
+    "stop a thread": (STOP, [None, None, "t0"]),
+    "end, and claim the next": (APPEND, [AT_WORK, FIRST + 3, ["agent_completed"], ["{}"], "completed"]),
+    "end, repeated": (APPEND, [AT_WORK, FIRST + 3, ["agent_completed"], ["{}"], "completed"]),
+    "begin": ("SELECT agentws.begin_run('', 'ann', 't2', $1, 1)", [3 * RUNS_OF_A_THREAD - 1]),
+    "read a head": ("SELECT * FROM agentws.read_head('', 'ann', 't3')", []),
+    "read events": ("SELECT * FROM agentws.read_events('', 'ann', 't3', 'e', $1, 50)", [20]),
+    "read messages": ("SELECT * FROM agentws.read_messages('', 'ann', 3, $1, NULL, NULL, 10)", [20 * 65536]),
+    "read earlier messages": (
+        "SELECT * FROM agentws.read_messages('', 'ann', 3, $1, $2, 0::smallint, 10)", [20 * 65536, 9 * 65536],
+    ),
+    "read the heads of many": (
+        "SELECT * FROM agentws.read_heads($1, $2, $3)", [[""] * 100, ["ann"] * 100, [f"t{n}" for n in range(100)]],
+    ),
+    "make a thread": ("SELECT * FROM agentws.create_thread('', 'ann', 'made', $1, NULL, NULL)", [new_number()]),
+    "find a thread": ("SELECT * FROM agentws.create_thread('', 'ann', 't5', $1, NULL, NULL)", [new_number()]),
+}  # fmt: skip
+JOINS = {"read what an attempt left", "read events", "make a thread", "find a thread"}
+
+
+def scans(plan: Any) -> Iterator[Any]:
+    """The nodes of a plan that read a table of ours."""
+    if "Scan" in plan["Node Type"] and (plan.get("Relation Name") in TABLES or plan.get("Index Name") in KEYS):
+        yield plan
+    for inner in plan.get("Plans", []):
+        yield from scans(inner)
+
+
+def faults(plan: Any) -> Iterator[str]:
+    for scan in scans(plan):
+        what = f"{scan['Node Type']} on {scan.get('Relation Name')} by {scan.get('Index Name')}"
+        if scan["Node Type"] not in ("Index Scan", "Index Only Scan", "Bitmap Heap Scan", "Bitmap Index Scan"):
+            yield what
+        elif scan["Actual Rows"] + scan.get("Rows Removed by Filter", 0) > TOO_MANY:
+            yield f"{what} reads {scan['Actual Rows']} and {scan.get('Rows Removed by Filter')} rows"
+
+
+class Explained:
+    """A connection that tells the plan of each statement, also of those within functions."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self._told: list[str] = []
+        connection.add_log_listener(self._listen)
+
+    def _listen(self, _: object, message: asyncpg.PostgresLogMessage) -> None:
+        text = str(message)
+        if "plan:" in text:
+            self._told.append(text)
+
+    async def plans(self, sql: str, arguments: list[Any]) -> list[Any]:
+        self._told.clear()
+        await self.connection.fetch(sql, *arguments)
+        # What was told is handed on in the loop's next steps, before the answer to this.
+        await self.connection.execute("SELECT")
+        return [json.loads(text[text.index("{") : text.rindex("}") + 1]) for text in self._told]
+
+
+@pytest.fixture
+async def explained(database: TestDatabase) -> AsyncIterator[Explained]:
+    settings = {
+        "plan_cache_mode": "force_generic_plan", "client_min_messages": "notice", "jit": "off",
+        "auto_explain.log_min_duration": "0", "auto_explain.log_nested_statements": "on",
+        "auto_explain.log_analyze": "on", "auto_explain.log_timing": "off", "auto_explain.log_format": "json",
+        "auto_explain.log_level": "notice",
+    }  # fmt: skip
+    connection: Connection = await asyncpg.connect(database.owner_url)
+    await connection.execute("LOAD 'auto_explain'")
+    for name, value in settings.items():
+        await connection.execute("SELECT set_config($1, $2, false)", name, value)
+    yield Explained(connection)
+    await connection.close()
+
+
+async def plan_on_empty_tables(explained: Explained) -> None:
+    """The plans are kept by the connection, as by one that was opened when the service was new."""
+    for sql, arguments in CALLS.values():
+        async with explained.connection.transaction():
+            await explained.connection.fetch(sql, *arguments)
+
+
+async def assert_keyed(explained: Explained, names: Iterable[str]) -> None:
+    found: dict[str, list[str]] = {}
+    for name in names:
+        plans = await explained.plans(*CALLS[name])
+        assert any(True for plan in plans for _ in scans(plan["Plan"])), name
+        found[name] = [f"{fault} in {plan['Query Text']}" for plan in plans for fault in faults(plan["Plan"])]
+    assert {name: each for name, each in found.items() if each} == {}
+
+
+async def test_hot_statements_find_their_rows_by_a_key(owner: Connection, explained: Explained) -> None:
+    await owner.execute(FILL)
+    await owner.execute("ANALYZE")
+    await assert_keyed(explained, CALLS)
+
+
+@pytest.mark.parametrize("planned", [False, True])
+async def test_statements_of_one_table_do_so_also_before_there_are_statistics(
+    owner: Connection, explained: Explained, planned: bool
+) -> None:
+    if planned:
+        await plan_on_empty_tables(explained)
+        await owner.execute(f"TRUNCATE {', '.join(f'agentws.{table}' for table in sorted(TABLES))}")
+    await owner.execute(FILL)
+    await assert_keyed(explained, [name for name in CALLS if name not in JOINS])
