@@ -36,9 +36,9 @@ INSERT INTO run (user_id, run_no, run_id, thread_no, turn, kind, agent, status, 
     SELECT 'ann', run_no, 'r' || run_no, thread_no, (place + 1) * 65536, 'chat', 'demo',
         CASE WHEN place = {RUNS_OF_A_THREAD} - 1 THEN 'running' ELSE 'completed' END, 1,
         place * {EVENTS_OF_A_RUN} + 1, place * {EVENTS_OF_A_RUN} + 1, now() FROM r;
-INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun, ordinal)
+INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun_fence, ordinal)
     SELECT CASE WHEN thread_no < 3 THEN 'ann' ELSE 'u' || thread_no END, run_no, 't' || thread_no, thread_no,
-        (place + 1) * 65536, 'demo', 1, 1, true, {EVENTS_OF_A_RUN} FROM r WHERE place = {RUNS_OF_A_THREAD} - 1;
+        (place + 1) * 65536, 'demo', 1, 1, 1, {EVENTS_OF_A_RUN} FROM r WHERE place = {RUNS_OF_A_THREAD} - 1;
 INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, epoch, seq)
     SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, 'e', 0 FROM r;
 INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
