@@ -154,10 +154,8 @@ class Service:
         return postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN)
 
     async def _assemble(self, database: Database, nodes: PgNodes) -> None:
-        settings = self.settings
-        starts, journal, broker = PgStarts(database), PgJournal(database), LocalBroker()
-        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="agentws-tool")
-        self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        settings, starts, broker = self.settings, PgStarts(database), LocalBroker()
+        journal = PgJournal(database)
         janitor = Janitor(nodes, starts, agents=tuple(self.agents), interval_s=_LOOK_INTERVAL_S)
         drain = Drain(grace_s=settings.drain_grace_s, announce=lambda ms: self.connections.announce_drain(within_ms=ms))
 
@@ -165,18 +163,7 @@ class Service:
             janitor.heed(renewal, worker)
 
         lease = Lease(nodes, ttl_s=settings.lease_ttl_s, on_renewed=renewed, on_lost=lambda: worker.abandon_all())
-        services = Services(
-            journal=journal,
-            starts=starts,
-            broker=broker,
-            executor=executor,
-            next_owner=lambda: None if drain.begun else lease.node_id,
-            agents=tuple(self.agents),
-            run_timeout_s=settings.run_timeout_s,
-            stop_grace_s=settings.stop_grace_s,
-            piece_interval_s=settings.piece_interval_ms / 1000,
-            run_buffer_bytes=settings.run_buffer_bytes,
-        )
+        services = self._services(journal, starts, broker, next_owner=lambda: None if drain.begun else lease.node_id)
         worker = Worker(services, self.agents, slots=settings.max_runs, on_free=janitor.wake)
         feed = Feed(
             journal,
@@ -184,6 +171,13 @@ class Service:
             poll_interval_s=settings.poll_interval_ms / 1000,
             buffer_bytes=settings.send_buffer_bytes,
         )
+        await lease.take()
+        self._stack.push_async_callback(lease.give_up)
+        self._stack.push_async_callback(feed.close)
+        self._stack.callback(worker.abandon_all)
+        self._keep("the lease", lease.keep)
+        self._keep("the search for runs", lambda: janitor.look(lease, worker))
+        self._keep("the feed", feed.poll)
         dispatcher = Dispatcher(
             starts=starts,
             journal=journal,
@@ -195,17 +189,31 @@ class Service:
             node=lambda: lease.node_id,
             draining=lambda: drain.retry_after_ms,
         )
-        await lease.take()
-        self._stack.push_async_callback(lease.give_up)
-        self._stack.push_async_callback(feed.close)
-        self._stack.callback(worker.abandon_all)
-        self._keep("the lease", lease.keep)
-        self._keep("the search for runs", lambda: janitor.look(lease, worker))
-        self._keep("the feed", feed.poll)
-        self.feed = feed
-        self._drain = drain
-        self._worker = worker
-        self._edge = WebSocketEdge(
+        self.feed, self._drain, self._worker = feed, drain, worker
+        self._edge = self._websocket_edge(feed, dispatcher)
+
+    def _services(
+        self, journal: PgJournal, starts: PgStarts, broker: LocalBroker, *, next_owner: Callable[[], int | None]
+    ) -> Services:
+        settings = self.settings
+        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="agentws-tool")
+        self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+        return Services(
+            journal=journal,
+            starts=starts,
+            broker=broker,
+            executor=executor,
+            next_owner=next_owner,
+            agents=tuple(self.agents),
+            run_timeout_s=settings.run_timeout_s,
+            stop_grace_s=settings.stop_grace_s,
+            piece_interval_s=settings.piece_interval_ms / 1000,
+            run_buffer_bytes=settings.run_buffer_bytes,
+        )
+
+    def _websocket_edge(self, feed: Feed, dispatcher: Dispatcher) -> WebSocketEdge:
+        settings = self.settings
+        return WebSocketEdge(
             authenticate=TokenAuthenticator(settings),
             connections=self.connections,
             feed=feed,

@@ -64,7 +64,7 @@ class Renewal:
     """The answer to a renewal: whether the lease held, the runs of this node, and which of them are to stop and why."""
 
     alive: bool
-    owned: frozenset[RunNo]
+    owned: frozenset[RunKey]
     stops: Mapping[RunKey, str]
 
 
@@ -146,7 +146,7 @@ class Nodes(Protocol):
 
     async def remove(self, node_id: int) -> None: ...
 
-    async def take_over(self, node_id: int, *, orphans: Sequence[RunNo], limit: int) -> Sequence[Ticket]:
+    async def take_over(self, node_id: int, *, orphans: Sequence[RunKey], limit: int) -> Sequence[Ticket]:
         """Claims runs of processes whose lease has run out, and orphans of this node; raises their fences."""
 
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:

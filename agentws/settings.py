@@ -4,8 +4,9 @@ A value that cannot be used is an error that names the setting and where it came
 """
 
 import ipaddress
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import msgspec
@@ -14,6 +15,7 @@ import platformdirs
 __all__ = ["Settings", "SettingsError", "default_data_dir", "load"]
 
 PREFIX = "AGENTWS_"
+MIN_SECRET = 32  # RFC 7518, 3.2: a key of HS256 has at least the size of its hash
 
 
 class SettingsError(ValueError):
@@ -82,6 +84,8 @@ def load(environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
         SettingsError: if a value cannot be used.
     """
     environ = os.environ if environ is None else environ
+    if unknown := flags.keys() - set(Settings.__struct_fields__):
+        raise TypeError(f"there are no settings {sorted(unknown)}")
     origins: dict[str, str] = {}
     values: dict[str, Any] = {}
     for field in msgspec.structs.fields(Settings):
@@ -116,20 +120,33 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
         return SettingsError(f"{origins.get(name, 'default')}: {name} {why}")
 
     for name in _POSITIVE:
-        if not getattr(settings, name) > 0:
-            raise refuse(name, "has to be more than 0")
+        if not 0 < getattr(settings, name) < math.inf:
+            raise refuse(name, "has to be more than 0, and finite")
     for name in ("port", "stop_grace_s", "drain_grace_s", "max_runs", "piece_interval_ms", "demo_words_per_s"):
-        if getattr(settings, name) < 0:
-            raise refuse(name, "cannot be less than 0")
+        if not 0 <= getattr(settings, name) < math.inf:
+            raise refuse(name, "cannot be less than 0, and has to be finite")
+    if settings.port > 65535:
+        raise refuse("port", "cannot be more than 65535")
     if unknown := settings.forced - _FORCES:
         raise refuse("force", f"does not know {', '.join(sorted(unknown))}; it knows {', '.join(sorted(_FORCES))}")
     if settings.auth == "jwt" and not settings.jwt_secret:
         raise refuse("auth", "is 'jwt', which needs a jwt_secret")
     if settings.auth == "dev" and "dev_auth" not in settings.forced:
-        if settings.env != "development" and settings.env != "test":
+        if settings.env != "development":
             raise refuse("auth", f"cannot be 'dev' in {settings.env}; AGENTWS_FORCE=dev_auth lifts this")
         if not _is_loopback(settings.host):
             raise refuse("host", f"cannot be {settings.host} with auth 'dev'; AGENTWS_FORCE=dev_auth lifts this")
+    if settings.env == "production":
+        _check_production(settings, refuse)
+
+
+def _check_production(settings: Settings, refuse: Callable[[str, str], SettingsError]) -> None:
+    weak = settings.auth == "jwt" and len(settings.jwt_secret or "") < MIN_SECRET
+    if weak and "weak_secret" not in settings.forced:
+        why = f"has to have at least {MIN_SECRET} characters in production; AGENTWS_FORCE=weak_secret lifts this"
+        raise refuse("jwt_secret", why)
+    if settings.database_url in (None, "embedded") and "embedded" not in settings.forced:
+        raise refuse("database_url", "has to be given in production; AGENTWS_FORCE=embedded lifts this")
 
 
 def _is_loopback(host: str) -> bool:

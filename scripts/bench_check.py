@@ -34,10 +34,9 @@ __all__ = ["BenchError", "Measured", "Stage", "aligned", "main", "ratios", "stag
 ROOT = Path(__file__).parent.parent
 LOGIN = "agentws"
 FLOORS = {"floor-2": 2, "floor-3": 3}
-NAMES = (*FLOORS, "agentws")
+COMMITS = {**FLOORS, "agentws": 3}
 _LEAD_S = 0.25
 _PROFILE_S = 4.0
-_START_S = 60.0
 # In shared memory and exact at once, where the counters of pg_stat_database come up to ten seconds late.
 _COUNTERS = """
     SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint AS wal,
@@ -114,8 +113,8 @@ def stage_table(stage: Stage) -> str:
                 f"{median(each.round.early for each in rounds):.0%}",
             )
         )
-    told = "   ".join(f"agentws / {base}: {spread(ratios(stage, 'agentws', base), '.2f')}" for base in reversed(FLOORS))
-    return f"{stage.title}\n{aligned(rows)}\n{told}"
+    told = [f"agentws / {base}: {spread(ratios(stage, 'agentws', base), '.2f')}" for base in reversed(FLOORS)]
+    return "\n".join((stage.title, aligned(rows), "   ".join(told)))
 
 
 def top_functions(raw: str, most: int) -> list[tuple[str, float]]:
@@ -235,8 +234,7 @@ class _Server:
         limit = time.monotonic() + 10
         while _fetch(self.url, _OTHERS)[0] and time.monotonic() < limit:
             time.sleep(0.02)
-        rows: int = _fetch(self.url, _ROWS)[0]
-        return rows / self.all_runs
+        return float(_fetch(self.url, _ROWS)[0]) / self.all_runs
 
 
 def _fetch(url: str, query: str) -> Any:
@@ -283,10 +281,8 @@ def _start(stack: ExitStack, postgres: EmbeddedPostgres, directory: Path, name: 
     place = ready.partition(" ready on http://")[2]
     if not place:
         raise BenchError(f"{command[0]} said {ready!r} instead of where it serves")
-    load = stack.enter_context(
-        _Process(["scripts.bench_load", f"ws://{place}"], directory / f"{name}-load.log").running()
-    )
-    return _Server(owner, process, load)
+    load = _Process(["scripts.bench_load", f"ws://{place}"], directory / f"{name}-load.log")
+    return _Server(owner, process, stack.enter_context(load.running()))
 
 
 async def _make(url: str, owner: str, *, database: str, login: str) -> None:
@@ -310,6 +306,8 @@ def _take_turns(servers: Mapping[str, _Server], title: str, order: Order, rounds
         for name, server in servers.items():
             stage.rounds[name].append(server.measure(order))
     for name, measured in stage.rounds.items():
+        if min(each.commits for each in measured) < COMMITS[name] - 0.1:
+            raise BenchError(f"{name} commits less than {COMMITS[name]} times a run: not before its tool")
         if order.agent == "bench_slow" and name != "floor-2" and not any(each.round.early for each in measured):
             raise BenchError(f"{name} never showed tool_executing before the tool had returned")
     return stage
@@ -330,7 +328,7 @@ def _profile(server: _Server, order: Order, directory: Path) -> str:
     )
     try:
         server.measure(msgspec.structs.replace(order, seconds=_PROFILE_S + 0.5))
-        told, _ = spy.communicate(timeout=_START_S)
+        told = spy.communicate(timeout=30)[0]
     finally:
         spy.kill()
         spy.communicate()
@@ -344,9 +342,10 @@ def _measure(options: argparse.Namespace, directory: Path) -> dict[str, Any]:
     """Everything in its order; prints each part when it is there."""
     with ExitStack() as stack:
         postgres = stack.enter_context(_cluster(directory))
-        servers = {name: _start(stack, postgres, directory, name) for name in NAMES}
+        servers = {name: _start(stack, postgres, directory, name) for name in COMMITS}
         told = _fetch(servers["agentws"].url, _SERVER)
-        print(f"PostgreSQL {told[0]}, fsync {told[1]}, synchronous_commit {told[2]}, {os.cpu_count()} cores")
+        load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores before"
+        print(f"PostgreSQL {told[0]}, fsync {told[1]}, synchronous_commit {told[2]}; {load}")
         many = Order(users=options.users, agent="bench", seconds=options.seconds, lead_s=_LEAD_S)
         orders = [many, msgspec.structs.replace(many, users=1, seconds=options.seconds / 2)]
         if options.slow_tool:

@@ -44,7 +44,7 @@ def test_a_setting_has_the_default_that_the_design_gives_it(name: str, value: ob
 GIVEN: list[tuple[str, str, object]] = [
     ("host", "::1", "::1"),
     ("port", "0", 0),
-    ("env", "test", "test"),
+    ("env", "development", "development"),
     ("lease_ttl_s", "2", 2.0),
     ("lease_ttl_s", "0.5", 0.5),
     ("max_runs", "0", 0),
@@ -63,10 +63,10 @@ def test_a_variable_gives_a_setting_its_value(name: str, text: str, value: objec
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("port", 9000), ("page", False), ("lease_ttl_s", 2.0), ("env", "test"), ("max_runs", 0)]
+    ("name", "value"), [("port", 9000), ("page", False), ("lease_ttl_s", 2.0), ("env", "development"), ("max_runs", 0)]
 )
 def test_a_flag_comes_before_a_variable(name: str, value: object) -> None:
-    variable = {"port": "1", "page": "true", "lease_ttl_s": "9", "env": "development", "max_runs": "7"}[name]
+    variable = {"port": "1", "page": "true", "lease_ttl_s": "9", "env": "production", "max_runs": "7"}[name]
     assert getattr(load({f"AGENTWS_{name.upper()}": variable}, **{name: value}), name) == value
 
 
@@ -136,11 +136,40 @@ def test_jwt_auth_needs_a_secret() -> None:
     assert "jwt_secret" in refused({"AGENTWS_AUTH": "jwt"})
 
 
-@pytest.mark.parametrize("env", ["staging", "production"])
+@pytest.mark.parametrize("env", ["test", "staging", "production"])
 @pytest.mark.parametrize("auth", [{}, {"AGENTWS_AUTH": "dev", "AGENTWS_JWT_SECRET": SECRET}])
 def test_dev_auth_is_refused_where_it_would_be_found_by_strangers(env: str, auth: dict[str, str]) -> None:
     assert "AGENTWS_FORCE=dev_auth" in refused({"AGENTWS_ENV": env, **auth})
-    assert load({"AGENTWS_ENV": env, "AGENTWS_FORCE": "dev_auth", **auth}).auth == "dev"
+    assert load({"AGENTWS_ENV": env, "AGENTWS_FORCE": "dev_auth", **REAL, **auth}).auth == "dev"
+
+
+REAL = {"AGENTWS_DATABASE_URL": "postgresql://u@h/d"}
+
+
+@pytest.mark.parametrize(
+    ("given", "lifts"),
+    [
+        ({"AGENTWS_JWT_SECRET": SECRET}, "embedded"),
+        ({"AGENTWS_JWT_SECRET": SECRET, "AGENTWS_DATABASE_URL": "embedded"}, "embedded"),
+        ({"AGENTWS_JWT_SECRET": "s" * 31, **REAL}, "weak_secret"),
+    ],
+)
+def test_production_refuses_what_is_for_development_unless_forced(given: dict[str, str], lifts: str) -> None:
+    assert f"AGENTWS_FORCE={lifts}" in refused({"AGENTWS_ENV": "production", **given})
+    assert load({"AGENTWS_ENV": "production", "AGENTWS_FORCE": lifts, **given}).env == "production"
+    assert load({"AGENTWS_ENV": "staging", **given}).env == "staging"
+
+
+@pytest.mark.parametrize("name", ["port", "stop_grace_s", "lease_ttl_s", "run_timeout_s"])
+@pytest.mark.parametrize("text", ["70000000000", "nan", "inf", "-1"])
+def test_numbers_that_make_no_sense_are_refused(name: str, text: str) -> None:
+    if text != "70000000000" or name == "port":
+        assert name in refused({f"AGENTWS_{name.upper()}": text})
+
+
+def test_a_flag_that_is_no_setting_is_a_mistake_of_the_program() -> None:
+    with pytest.raises(TypeError, match="nonsense"):
+        load({}, nonsense=3)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.0.0.2", "::1", "localhost"])
@@ -157,7 +186,7 @@ def test_dev_auth_is_refused_on_any_other_address(host: str) -> None:
 
 @pytest.mark.parametrize("env", ["development", "test", "staging", "production"])
 def test_tokens_may_be_taken_anywhere(env: str) -> None:
-    loaded = load({"AGENTWS_ENV": env, "AGENTWS_HOST": "0.0.0.0", "AGENTWS_JWT_SECRET": SECRET})
+    loaded = load({"AGENTWS_ENV": env, "AGENTWS_HOST": "0.0.0.0", "AGENTWS_JWT_SECRET": SECRET, **REAL})
     assert (loaded.env, loaded.auth) == (env, "jwt")
 
 

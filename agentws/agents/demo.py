@@ -6,6 +6,7 @@ holds the result word by word, and completes.
 
 import ast
 import asyncio
+import math
 import operator
 import re
 from collections.abc import Awaitable, Callable
@@ -15,8 +16,10 @@ from agentws.ports import Run
 
 __all__ = ["calculate", "describe", "find_arithmetic", "make_demo"]
 
-_ARITHMETIC = re.compile(r"[\d.()+\-*/%^ \t]*\d[\d.()+\-*/%^ \t]*")
-_MAX_DIGITS = 1000
+# What arithmetic is made of, in linear time; longer ones are no arithmetic that a person asks for.
+_ARITHMETIC = re.compile(r"[\d.()+\-*/%^ \t]+")
+_LONGEST = 1000
+_MAX_POWER = 1000
 _BINARY: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -65,6 +68,8 @@ def find_arithmetic(text: str) -> str | None:
     """The longest arithmetic expression in a text: at least one operator between numbers; None where there is none."""
     for found in sorted(_ARITHMETIC.finditer(text), key=lambda each: len(each[0]), reverse=True):
         expression = str(found[0]).strip()
+        if not 3 <= len(expression) <= _LONGEST or not any(character.isdigit() for character in expression):
+            continue
         try:
             tree = ast.parse(_python(expression), mode="eval").body
         except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -99,19 +104,20 @@ def _python(expression: str) -> str:
 def _value(node: ast.expr) -> int | float:
     match node:
         case ast.Constant(value=int() | float() as number) if not isinstance(number, bool):
-            return number
+            return _bounded(number)
         case ast.UnaryOp(op=op, operand=operand) if type(op) in _UNARY:
             return _bounded(_UNARY[type(op)](_value(operand)))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in _BINARY:
             first, second = _value(left), _value(right)
-            if isinstance(op, ast.Pow) and (abs(second) > _MAX_DIGITS or abs(first) > 1e100):
+            if isinstance(op, ast.Pow) and (abs(second) > _MAX_POWER or abs(first) > 1e100):
                 raise ArithmeticError("the number is too large")
             return _bounded(_BINARY[type(op)](first, second))
     raise ArithmeticError("this is not arithmetic")
 
 
 def _bounded(value: Any) -> int | float:
-    if isinstance(value, complex) or (isinstance(value, int) and value.bit_length() > 63):
-        raise ArithmeticError("the number is too large")
-    number: int | float = value
-    return number
+    if isinstance(value, int) and value.bit_length() <= 63:
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ArithmeticError("the number is too large")

@@ -1,6 +1,7 @@
 """What an agent is: a coroutine function that is handed a run, and what it declares about itself."""
 
 import inspect
+import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -32,8 +33,8 @@ def agent(*, on_crash: OnCrash = "fail", timeout_s: float | None = None) -> Call
     """
     if on_crash not in ("fail", "restart"):
         raise ValueError("on_crash is 'fail' or 'restart'")
-    if timeout_s is not None and timeout_s <= 0:
-        raise ValueError("timeout_s has to be more than 0")
+    if timeout_s is not None and not 0 < timeout_s < math.inf:
+        raise ValueError("timeout_s has to be more than 0, and finite")
 
     def mark(function: F) -> F:
         setattr(function, _ATTRIBUTE, {"on_crash": on_crash, "timeout_s": timeout_s})
@@ -53,7 +54,9 @@ def declare(agents: Mapping[str, Any]) -> dict[str, AgentSpec]:
     for name, call in agents.items():
         if not 1 <= len(name) <= 128:
             raise ValueError(f"{name!r} cannot name an agent: 1 to 128 characters are needed")
-        if not (inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))):  # noqa: B004
+        if inspect.isclass(call) or not (
+            inspect.iscoroutinefunction(call) or inspect.iscoroutinefunction(getattr(call, "__call__", None))  # noqa: B004
+        ):
             raise TypeError(f"agent {name!r} is not an async function: {call!r}")
-        specs[name] = AgentSpec(name=name, call=call, **getattr(call, _ATTRIBUTE, {}))
+        specs[name] = AgentSpec(name=name, call=call, **getattr(getattr(call, "func", call), _ATTRIBUTE, {}))
     return specs

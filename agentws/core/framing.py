@@ -13,6 +13,7 @@ from agentws.wire.events import (
     AgentStarted,
     AgentStopped,
     EventType,
+    NamedProgress,
     RunEvent,
     ToolCompleted,
     ToolEvent,
@@ -27,7 +28,7 @@ __all__ = ["Origin", "Record", "frame"]
 _ended = msgspec.json.Decoder(AgentEnded).decode
 _executing = msgspec.json.Decoder(ToolExecuting).decode
 _completed = msgspec.json.Decoder(ToolCompleted).decode
-_progress = msgspec.json.Decoder(ToolProgress).decode
+_progress = msgspec.json.Decoder(NamedProgress).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +112,8 @@ def _payload(record: Record) -> bytes:
             return encode(
                 AgentStopped(reason=ended.reason or "user", response=record.content, duration_ms=ended.duration_ms)
             )
+        case EventType.TOOL_PROGRESS:
+            told = _progress(record.body or "{}")
+            return encode(ToolProgress(execution_id=told.execution_id, progress=told.progress, message=told.message))
         case _:
             return (record.body or "{}").encode()

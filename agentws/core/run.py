@@ -59,7 +59,7 @@ class Accepted:
     position: int
     duplicate: bool
     thread_exists: bool
-    at: datetime
+    at: datetime | None
     claim: "Claim | None"
 
 
@@ -132,7 +132,8 @@ class Ending:
 class Appended:
     """An append in effect: the last event's number and the time of all of them.
 
-    `skipped` of them an earlier call had written, whose answer was lost. `next` is the thread's next run, claimed.
+    `skipped` of them an earlier call had written, whose answer was lost; then the number is the thread's last at most,
+    and the time is not theirs. `next` is the thread's next run, claimed.
     """
 
     last_seq: int

@@ -62,15 +62,22 @@ class TokenAuthenticator:
             claims = jwt.decode(
                 token, self._secret, algorithms=["HS256"], options={"require": ["exp"], "verify_aud": False}
             )
+            expires_at = min(float(_number(claims["exp"])), _LATEST)
         except (jwt.InvalidTokenError, ValueError, TypeError, OverflowError) as error:
             raise Fault("unauthorized") from error
         user = claims.get(self._user_claim)
-        tenant = claims.get(self._tenant_claim, "") if self._tenant_claim else ""
+        tenant = claims.get(self._tenant_claim) if self._tenant_claim else ""
         if not isinstance(user, str) or not is_principal_name(user):
             raise Fault("unauthorized")
         if not isinstance(tenant, str) or (tenant and not is_principal_name(tenant)):
             raise Fault("unauthorized")
-        expires_at = min(float(claims["exp"]), _LATEST)
         if expires_at <= time.time():
             raise Fault("unauthorized")
         return Credentials(principal=Principal(tenant, user), expires_at=expires_at, subprotocol=subprotocol)
+
+
+def _number(value: object) -> int | float:
+    """A NumericDate (RFC 7519, 2). Raises TypeError for what only looks like one."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError("exp is not a number")
+    return value

@@ -8,7 +8,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -29,6 +29,8 @@ from agentws.wire.messages import ConnectionEstablished, DrainingNotice, ServerM
 __all__ = ["Connection", "Connections", "WebSocketEdge"]
 
 log = logging.getLogger("agentws.edge")
+
+_LAST_READS_S = 1.0
 
 
 class _Close(NamedTuple):
@@ -196,6 +198,7 @@ class Connection:
                 while self._queue:
                     item = self._queue.popleft()
                     if isinstance(item, _Close):
+                        await self._send_rest()
                         await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
                         return
                     await self._send_item(item)
@@ -207,6 +210,18 @@ class Connection:
             # Nobody will take anything any more; a reader that waits for room must not wait for ever.
             self._buffer_bytes = 1 << 62
             self._room.set()
+
+    async def _send_rest(self) -> None:
+        """Sends what the journal is being asked for now, if it comes soon; the client would get it by resuming."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_READS_S):
+                while self._queue or any(each.is_reading for each in self._subscriptions.values()):
+                    if not self._queue:
+                        self._wake.clear()
+                        await self._wake.wait()
+                    item = self._queue.popleft()
+                    if not isinstance(item, _Close):
+                        await self._send_item(item)
 
     async def _send_item(self, item: str | Subscription) -> None:
         if isinstance(item, str):

@@ -1,9 +1,13 @@
 """Log lines of the server, on standard error; one line an event, in the form that a person reads."""
 
 import logging
+import re
 import sys
+from typing import Any
 
 __all__ = ["configure"]
+
+_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 
 
 class _RefusedUpgrades(logging.Filter):
@@ -14,13 +18,20 @@ class _RefusedUpgrades(logging.Filter):
 
 
 class _OneLine(logging.Formatter):
-    """Keeps what a user sent from beginning a line of its own."""
+    """Keeps what a user sent from beginning a line of its own: control characters are escaped, tracebacks indented."""
 
-    def format(self, record: logging.LogRecord) -> str:
-        message = super().format(record)
-        if record.exc_info:
-            return message
-        return message.replace("\r", "\\r").replace("\n", "\\n")
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return _escape(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:
+        return "\n".join("    " + _escape(line) for line in super().formatException(ei).split("\n"))
+
+    def formatStack(self, stack_info: str) -> str:
+        return "\n".join("    " + _escape(line) for line in stack_info.split("\n"))
+
+
+def _escape(text: str) -> str:
+    return _UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
 def configure(level: int = logging.INFO) -> None:
@@ -30,3 +41,5 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("agentws").setLevel(level)
     logging.getLogger("uvicorn.error").addFilter(_RefusedUpgrades())
+    # Each failed reconnection with a traceback; that the database is away is said by ours, once.
+    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

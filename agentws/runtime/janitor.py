@@ -4,11 +4,10 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from agentws.core.run import Ticket
+from agentws.core.run import RunKey, Ticket
 from agentws.ports import Nodes, Renewal, Starts, StoreUnavailable
 from agentws.runtime.lease import Lease
 from agentws.runtime.worker import Worker
-from agentws.wire.ids import RunNo
 
 __all__ = ["Janitor"]
 
@@ -29,8 +28,8 @@ class Janitor:
         self._agents = agents
         self._interval_s = interval_s
         self._wake = asyncio.Event()
-        self._unknown: frozenset[RunNo] = frozenset()
-        self._orphans: frozenset[RunNo] = frozenset()
+        self._unknown: frozenset[RunKey] = frozenset()
+        self._orphans: frozenset[RunKey] = frozenset()
 
     def wake(self) -> None:
         """Looks now."""

@@ -23,11 +23,11 @@ from agentws.wire.events import (
     AgentEvent,
     AgentThinking,
     EventType,
+    NamedProgress,
     Outcome,
     ToolCompleted,
     ToolError,
     ToolExecuting,
-    ToolProgress,
 )
 
 __all__ = ["AgentRun"]
@@ -89,7 +89,7 @@ class AgentRun:
             raise RuntimeError("progress is told from inside a tool")
         if progress is not None and not 0 <= progress <= 1:
             raise ValueError("progress is a number from 0 to 1")
-        told = ToolProgress(
+        told = NamedProgress(
             execution_id=execution[0],
             tool_name=execution[1],
             progress=msgspec.UNSET if progress is None else progress,

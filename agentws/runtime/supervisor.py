@@ -10,11 +10,12 @@ import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
 import msgspec
+from msgspec import UNSET
 
 from agentws.core.agent import AgentSpec
 from agentws.core.context import UserExecutionContext, freeze
@@ -23,9 +24,10 @@ from agentws.core.run import Claim, Draft, Ending
 from agentws.ports import Broker, Fenced, Journal, Starts, StoreUnavailable
 from agentws.runtime.recorder import Recorder
 from agentws.runtime.run import AgentRun
-from agentws.wire.codec import clean, encode_text
+from agentws.runtime.verdict import Verdict, close_lost, failure, judge
+from agentws.wire.codec import encode_text
 from agentws.wire.errors import CATALOGUE, AgentError
-from agentws.wire.events import AgentEnded, EventType, Outcome, ToolCompleted, ToolError
+from agentws.wire.events import AgentEnded, EventType
 from agentws.wire.ids import request_id_of
 
 __all__ = ["Services", "Supervisor"]
@@ -217,55 +219,31 @@ class Supervisor:
 
     async def _finish(self, agent: "asyncio.Task[Any]", run: AgentRun) -> Claim | None:
         if self._cause is _Cause.STOPPED:
-            return await self._end(run, EventType.AGENT_STOPPED, reason=self._reason)
-        if self._cause is _Cause.TIMED_OUT:
-            return await self._end_error(run, "agent_timeout")
-        if self._cause is _Cause.LOST:
-            return await self._end_error(run, "worker_lost")
-        if agent.cancelled():
-            # Nobody here asked for it: the agent cancelled itself, or something it awaited.
-            log.warning("run %s: its agent was cancelled from inside", self._claim.run_id)
-            return await self._end_error(run, "agent_failed")
-        error = agent.exception()
-        if isinstance(error, AgentError):
-            log.info("run %s ended in %s", self._claim.run_id, error.code)
-            return await self._end(
-                run, EventType.AGENT_ERROR, code=error.code, message=clean(error.message), retryable=error.retryable
-            )
-        if error is not None:
-            correlation_id = secrets.token_hex(8)
-            log.error(
-                "run %s: agent %s failed (correlation_id=%s)",
-                self._claim.run_id,
-                self._claim.agent,
-                correlation_id,
-                exc_info=error,
-            )
-            return await self._end_error(run, "agent_failed")
-        answer = agent.result()
-        if answer is not None and not isinstance(answer, str):
-            log.error("run %s: agent %s returned %s, not text", self._claim.run_id, self._claim.agent, type(answer))
-            return await self._end_error(run, "agent_failed")
-        if answer and not self._recorder.text:
-            self._recorder.add_text(answer)
-        response = self._recorder.text if answer is None else clean(answer)
-        return await self._end(run, EventType.AGENT_COMPLETED, response=response)
+            return await self._end(run, Verdict(EventType.AGENT_STOPPED, reason=self._reason))
+        if self._cause is not None:
+            return await self._end(run, failure("agent_timeout" if self._cause is _Cause.TIMED_OUT else "worker_lost"))
+        verdict = judge(agent, self._claim)
+        if verdict.answer and not self._recorder.text:
+            self._recorder.add_text(verdict.answer)
+        return await self._end(run, verdict)
 
-    async def _end_error(self, run: AgentRun, code: str) -> Claim | None:
-        entry = CATALOGUE[code]
-        return await self._end(run, EventType.AGENT_ERROR, code=code, message=entry.text, retryable=entry.retryable)
-
-    async def _end(self, run: AgentRun, kind: EventType, *, response: str | None = None, **told: Any) -> Claim | None:
+    async def _end(self, run: AgentRun, verdict: Verdict) -> Claim | None:
         closing = run.close_open((self._cause or _Cause.STOPPED).value)
-        duration_ms = round((time.monotonic() - self._began) * 1000)
-        text = self._recorder.text if response is None else response
-        return await self._write_end(kind, closing, text, AgentEnded(duration_ms=duration_ms, **told))
+        text = self._recorder.text if verdict.answer is None else verdict.answer
+        return await self._write_end(verdict, closing, text, self._elapsed_ms())
 
     async def _write_end(
-        self, kind: EventType, closing: Sequence[Draft], response: str, ended: AgentEnded
+        self, verdict: Verdict, closing: Sequence[Draft], response: str, duration_ms: int
     ) -> Claim | None:
-        ending = Ending(status=_STATUS[kind], response=response, error_code=ended.code or None)
-        last = Draft(kind, encode_text(ended), content=response or None)
+        ended = AgentEnded(
+            duration_ms=duration_ms,
+            code=verdict.code or UNSET,
+            message=UNSET if verdict.message is None else verdict.message,
+            retryable=verdict.retryable if verdict.code else UNSET,
+            reason=verdict.reason or UNSET,
+        )
+        ending = Ending(status=_STATUS[verdict.type], response=response, error_code=verdict.code)
+        last = Draft(verdict.type, encode_text(ended), content=response or None)
         return await self._recorder.finish(
             [*closing, last], ending, next_owner=self._services.next_owner(), agents=self._services.agents
         )
@@ -273,15 +251,13 @@ class Supervisor:
     async def _end_internal(self) -> Claim | None:
         """The last resort: what could not be written is left out, the run ends all the same."""
         self._recorder.discard()
-        entry = CATALOGUE["internal_error"]
-        duration_ms = round((time.monotonic() - self._began) * 1000)
-        ended = AgentEnded(
-            duration_ms=duration_ms, code="internal_error", message=entry.text, retryable=entry.retryable
-        )
         try:
-            return await self._write_end(EventType.AGENT_ERROR, (), "", ended)
+            return await self._write_end(failure("internal_error"), (), "", self._elapsed_ms())
         except Fenced:
             return None
+
+    def _elapsed_ms(self) -> int:
+        return self._claim.elapsed_ms + round((time.monotonic() - self._began) * 1000)
 
     # What a lost process has left
 
@@ -301,24 +277,19 @@ class Supervisor:
                 await asyncio.sleep(_UNAVAILABLE_RETRY_S)
 
     async def _end_lost(self, remains: Remains) -> Claim | None:
-        closing = _close_lost(remains)
-        if self._cause is _Cause.STOPPED:
-            ended = AgentEnded(duration_ms=self._claim.elapsed_ms, reason=self._reason)
-            return await self._write_end(EventType.AGENT_STOPPED, closing, remains.text, ended)
-        entry = CATALOGUE["worker_lost"]
-        ended = AgentEnded(
-            duration_ms=self._claim.elapsed_ms, code="worker_lost", message=entry.text, retryable=entry.retryable
-        )
-        return await self._write_end(EventType.AGENT_ERROR, closing, remains.text, ended)
+        stopped = self._cause is _Cause.STOPPED
+        verdict = Verdict(EventType.AGENT_STOPPED, reason=self._reason) if stopped else failure("worker_lost")
+        return await self._write_end(verdict, close_lost(remains), remains.text, self._claim.elapsed_ms)
 
     async def _restart(self, remains: Remains) -> None:
-        for draft in _close_lost(remains):
+        for draft in close_lost(remains):
             self._recorder.add(draft)
         await self._recorder.write()
         self._recorder.attempt += 1
         log.warning("run %s starts again (attempt %d)", self._claim.run_id, self._recorder.attempt)
         self._recorder.add(Draft(EventType.AGENT_STARTED, None, content=self._claim.text))
         await self._recorder.write()
+        self._claim = replace(self._claim, elapsed_ms=0)
 
 
 _STATUS: dict[EventType, Literal["completed", "failed", "stopped"]] = {
@@ -326,23 +297,3 @@ _STATUS: dict[EventType, Literal["completed", "failed", "stopped"]] = {
     EventType.AGENT_ERROR: "failed",
     EventType.AGENT_STOPPED: "stopped",
 }
-
-
-def _close_lost(remains: Remains) -> list[Draft]:
-    error = ToolError(code="worker_lost", message=CATALOGUE["worker_lost"].text)
-    return [
-        Draft(
-            EventType.TOOL_COMPLETED,
-            encode_text(
-                ToolCompleted(
-                    execution_id=tool.execution_id,
-                    tool_name=tool.tool_name,
-                    success=False,
-                    outcome=Outcome.UNKNOWN,
-                    error=error,
-                    duration_ms=0,
-                )
-            ),
-        )
-        for tool in remains.open_tools
-    ]

@@ -8,9 +8,11 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import Any
 
+import msgspec
+
 from agentws.wire.codec import clean, encode
 
-__all__ = ["MAX_RESULT_BYTES", "ResultError", "encode_value", "invoke"]
+__all__ = ["MAX_RESULT_BYTES", "ResultError", "encode_value", "invoke", "is_async"]
 
 MAX_RESULT_BYTES = 256 * 1024
 
@@ -24,7 +26,7 @@ class ResultError(TypeError):
 
 
 def encode_value(value: Any, *, what: str, most: int = MAX_RESULT_BYTES) -> bytes:
-    """The JSON of something that an agent or a tool hands over; text that no database can hold is replaced.
+    """The JSON of something that an agent or a tool hands over; lone surrogates, which are no text, are replaced.
 
     Args:
         value: anything msgspec encodes: None, numbers, text, lists, dicts, dataclasses, structs, times.
@@ -47,7 +49,7 @@ def _encode(value: Any) -> bytes:
     try:
         return encode(value)
     except UnicodeEncodeError:
-        return encode(_cleaned(value))
+        return encode(_cleaned(msgspec.to_builtins(value)))
 
 
 def _cleaned(value: Any) -> Any:
@@ -69,8 +71,16 @@ async def invoke(tool: Callable[..., Any], parameters: Mapping[str, Any], *, exe
         return await tool(**parameters)
     context = contextvars.copy_context()
     loop = asyncio.get_running_loop()
-    result = await loop.run_in_executor(executor, partial(context.run, tool, **parameters))
+    result = await loop.run_in_executor(executor, context.run, partial(_call, tool, parameters))
     return await result if inspect.isawaitable(result) else result
+
+
+def _call(tool: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+    try:
+        return tool(**parameters)
+    except StopIteration as error:
+        # A future cannot hold this one, and whoever waits for it would wait for ever.
+        raise RuntimeError("the tool raised StopIteration") from error
 
 
 def is_async(tool: Callable[..., Any]) -> bool:

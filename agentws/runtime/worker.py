@@ -10,7 +10,6 @@ from agentws.core.run import Claim, RunKey
 from agentws.ports import Broker
 from agentws.runtime.recorder import publish_first
 from agentws.runtime.supervisor import Services, Supervisor
-from agentws.wire.ids import RunNo
 
 __all__ = ["Worker"]
 
@@ -57,9 +56,9 @@ class Worker:
         return len(self._supervisors)
 
     @property
-    def known(self) -> frozenset[RunNo]:
-        """The numbers of the runs at work here."""
-        return frozenset(key.run_no for key in self._supervisors)
+    def known(self) -> frozenset[RunKey]:
+        """The runs at work here."""
+        return frozenset(self._supervisors)
 
     def reserve(self) -> bool:
         """Takes a slot for a run that is being accepted; False where none is free."""
@@ -88,6 +87,9 @@ class Worker:
     async def run(self, claim: Claim) -> Claim | None:
         """Works on a claim until its run has ended; returns the thread's next run where that has been claimed too."""
         key = RunKey(claim.principal.tenant_id, claim.principal.user_id, claim.run_no)
+        if key in self._supervisors:
+            log.warning("run %s is at work here already; a second claim of it is dropped", claim.run_id)
+            return None
         if key in self._broken:
             claim = replace(claim, lost=True)
         supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)

@@ -21,6 +21,11 @@ log = logging.getLogger("agentws.store")
 ROLES = ("agentws_app", "agentws_system")
 _LOCK = 0x6167656E747773  # "agentws": the key of the advisory lock under which migrations are applied
 _FILE = re.compile(r"(\d{4})_(\w+)\.sql")
+# A superuser counts as a member of every role, and whoever migrates has to be one of ours.
+_HAS_OURS = (
+    "SELECT bool_or(pg_has_role(u.oid, o.oid, 'MEMBER')) FROM pg_roles u, pg_roles o"
+    " WHERE u.rolname = $1 AND o.rolname = ANY ($2) AND NOT u.rolsuper AND u.rolname <> current_user"
+)
 _READABLE = re.compile(r"^-- readable from: (\d+)$", re.MULTILINE)
 # Roles belong to the cluster, which has no lock of ours: a concurrent creation shows as one of these; it is repeated.
 _ROLE_RACES = (asyncpg.UniqueViolationError, asyncpg.DuplicateObjectError, asyncpg.InternalServerError)
@@ -130,10 +135,15 @@ async def _make_roles(connection: "asyncpg.Connection[asyncpg.Record]") -> None:
             else:
                 break
         powers = await connection.fetchrow(
-            "SELECT rolsuper OR rolbypassrls OR rolcanlogin AS any FROM pg_roles WHERE rolname = $1", role
+            "SELECT rolsuper OR rolbypassrls OR rolcanlogin OR rolcreaterole OR rolcreatedb OR rolreplication"
+            " OR EXISTS (SELECT 1 FROM pg_auth_members WHERE member = r.oid) AS any FROM pg_roles r WHERE rolname = $1",
+            role,
         )
         if powers is None or powers["any"]:
-            raise MigrationError(f"role {role} may log in or bypass row-level security; take that from it first")
+            raise MigrationError(
+                f"role {role} has powers of its own (login, superuser, BYPASSRLS, CREATEROLE, CREATEDB, REPLICATION,"
+                " or another role's); take them from it first"
+            )
 
 
 async def _make_role(connection: "asyncpg.Connection[asyncpg.Record]", role: str) -> None:
@@ -175,6 +185,10 @@ async def _apply(connection: "asyncpg.Connection[asyncpg.Record]") -> list[str]:
 
 async def _grant(connection: "asyncpg.Connection[asyncpg.Record]", login: str) -> None:
     quoted = _quote(login)
+    if await connection.fetchval(_HAS_OURS, login, list(ROLES)):
+        raise MigrationError(
+            f"role {login} is a member of {' or '.join(ROLES)}; a login must not be, revoke that first"
+        )
     await connection.execute("REVOKE ALL ON ALL FUNCTIONS IN SCHEMA agentws FROM PUBLIC")
     await connection.execute(f"GRANT USAGE ON SCHEMA agentws TO {quoted}")
     for function in await connection.fetch(

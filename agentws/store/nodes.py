@@ -14,7 +14,6 @@ from agentws.core.run import RunKey, Ticket
 from agentws.ports import Renewal
 from agentws.store.migrate import NEWEST
 from agentws.store.pool import Database
-from agentws.wire.ids import RunNo
 
 __all__ = ["PgNodes"]
 
@@ -29,22 +28,30 @@ class PgNodes:
     async def renew(self, node_id: int, *, ttl_s: float) -> Renewal:
         rows = await self._database.system("SELECT * FROM agentws.renew_node($1,$2)", node_id, timedelta(seconds=ttl_s))
         row = rows[0]
+        held = {
+            RunKey(tenant_id, user_id, run_no): reason
+            for tenant_id, user_id, run_no, reason in zip(
+                row["tenants"], row["users"], row["runs"], row["stop_reasons"], strict=True
+            )
+        }
         return Renewal(
             alive=row["alive"],
-            owned=frozenset(row["owned"]),
-            stops={
-                RunKey(tenant_id, user_id, run_no): reason
-                for tenant_id, user_id, run_no, reason in zip(
-                    row["stop_tenants"], row["stop_users"], row["stop_runs"], row["stop_reasons"], strict=True
-                )
-            },
+            owned=frozenset(held),
+            stops={key: reason for key, reason in held.items() if reason is not None},
         )
 
     async def remove(self, node_id: int) -> None:
         await self._database.system("SELECT agentws.remove_node($1)", node_id)
 
-    async def take_over(self, node_id: int, *, orphans: Sequence[RunNo], limit: int) -> Sequence[Ticket]:
-        rows = await self._database.system("SELECT * FROM agentws.take_over($1,$2,$3)", node_id, orphans, limit)
+    async def take_over(self, node_id: int, *, orphans: Sequence[RunKey], limit: int) -> Sequence[Ticket]:
+        rows = await self._database.system(
+            "SELECT * FROM agentws.take_over($1,$2,$3,$4,$5)",
+            node_id,
+            [key.tenant_id for key in orphans],
+            [key.user_id for key in orphans],
+            [key.run_no for key in orphans],
+            limit,
+        )
         return [_ticket(row) for row in rows]
 
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:

@@ -25,7 +25,6 @@ Row = asyncpg.Record
 _AWAY = (
     OSError,
     TimeoutError,
-    asyncpg.InterfaceError,
     asyncpg.InternalClientError,
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
@@ -124,11 +123,23 @@ class Database:
         return await self._fetch(call, *args)
 
     async def _fetch(self, call: str, *args: Any) -> Sequence[Row]:
-        if self._pool is None:
+        pool = self._pool
+        if pool is None:
             raise StoreUnavailable("not connected")
+        connection = None
         try:
-            async with asyncio.timeout(self._timeout_s), self._pool.acquire() as connection:
-                rows: list[Row] = await connection.fetch(call, *args)
-                return rows
+            async with asyncio.timeout(self._timeout_s):
+                connection = await pool.acquire()
+                try:
+                    rows: list[Row] = await connection.fetch(call, *args)
+                finally:
+                    # A release waits for the end of a call that was cut short; on a dead line that needs a limit too.
+                    await pool.release(connection, timeout=self._timeout_s)
+            return rows
         except _AWAY as error:
             raise StoreUnavailable(str(error) or type(error).__name__) from error
+        except asyncpg.InterfaceError as error:
+            # Said of a connection or a pool that is closed, and of calls that are wrong in themselves.
+            if connection is not None and not connection.is_closed() and not pool.is_closing():
+                raise
+            raise StoreUnavailable(str(error)) from error

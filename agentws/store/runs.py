@@ -88,23 +88,29 @@ class PgStarts:
         for left in reversed(range(_ATTEMPTS)):
             try:
                 row = (await self._database.user(principal, _ACCEPT, *_arguments(wanted), again))[0]
-            except StoreUnavailable:
-                # It may have committed; the same call finds out, and is accepted only once.
+            except (StoreUnavailable, asyncpg.UniqueViolationError):
+                # It may have committed, or another with the same key or run id has, at the same instant; the same call
+                # sees which, and is accepted only once.
                 if not left:
                     raise
                 again = True
-            except asyncpg.UniqueViolationError:
-                # The same key or the same run id, at the same instant: the second call sees what the first one wrote.
-                if not left:
-                    raise
             else:
                 return _accepted(principal, wanted, row)
         raise AssertionError("unreachable")
 
     async def begin(self, ticket: Ticket) -> Claim | None:
-        rows = await self._database.user(ticket.principal, _BEGIN, ticket.thread_id, ticket.run_no, ticket.fence)
-        told = rows[0]["claim"]
-        return None if told is None else claim_of(ticket.principal, told, orphan=ticket.orphan)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                rows = await self._database.user(
+                    ticket.principal, _BEGIN, ticket.thread_id, ticket.run_no, ticket.fence
+                )
+            except StoreUnavailable:
+                if not left:
+                    raise
+            else:
+                told = rows[0]["claim"]
+                return None if told is None else claim_of(ticket.principal, told, orphan=ticket.orphan)
+        raise AssertionError("unreachable")
 
     async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
         rows = await self._database.user(claim.principal, _REMAINS, claim.run_no, claim.attempt)

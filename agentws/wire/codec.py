@@ -44,7 +44,13 @@ _TYPES: dict[str, type[ClientMessage]] = {
     "heartbeat": Heartbeat,
 }
 # Read beside a payload too; a name that both hold has to hold the same value.
-_BESIDE_PAYLOAD = ("thread_id", "user_id", "run_id", "idempotency_key")
+_BESIDE_PAYLOAD = ("type", "id", "thread_id", "user_id", "run_id", "idempotency_key")
+# Fields of the struct that a type does not know.
+_NOT_READ = {
+    "start_agent": ("message", "content", "text"),
+    "user_message": ("user_request",),
+    "chat": ("user_request",),
+}
 _AT_FIELD = re.compile(r"at `\$\.([A-Za-z_]+)")
 _LONG_NUMBER = re.compile(r"[0-9]{19}")
 _NAME = re.compile(r'"[ \t\r\n]*:')
@@ -90,7 +96,7 @@ def parse(text: str) -> Head | Rejected:
         return Rejected(fault, None)
     if not isinstance(frame, dict):
         return Rejected(Fault("not_an_object"), None)
-    given = frame.get("id")
+    given = _either(frame, "id")
     known = given if isinstance(given, str) and is_client_id(given) else None
     kind = frame.get("type")
     if kind is None:
@@ -114,9 +120,11 @@ def decode(head: Head, user_id: str) -> ClientMessage:
     Raises:
         Fault: the first check of section 3 that fails, up to "text and values".
     """
-    if head.fields.get("id") is not None and head.id is None:
+    if _either(head.fields, "id") is not None and head.id is None:
         raise Fault("validation_error", "id")
     fields, twice = _gather(head)
+    for name in _NOT_READ.get(head.type, ()):
+        fields.pop(name, None)
     fields["type"] = head.type
     fields["id"] = head.id
     try:
@@ -129,6 +137,15 @@ def decode(head: Head, user_id: str) -> ClientMessage:
     for name in twice:
         raise Fault("ambiguous_thread") if name == "thread_id" else Fault("validation_error", name)
     return _check_values(message)
+
+
+def _either(frame: dict[str, Any], name: str) -> Any:
+    """A field at the top level, else in the payload; but for `ping`, whose payload is data."""
+    value = frame.get(name)
+    payload = frame.get("payload")
+    if value is None and isinstance(payload, dict) and frame.get("type") != "ping":
+        return payload.get(name)
+    return value
 
 
 def _gather(head: Head) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -248,5 +265,5 @@ def clean(text: str) -> str:
 
 
 def timestamp(at: datetime | None = None) -> str:
-    """RFC 3339 in UTC with milliseconds and Z; of now where no time is given."""
-    return (at or datetime.now(UTC)).isoformat(timespec="milliseconds")[:23] + "Z"
+    """RFC 3339 in UTC with milliseconds and Z, of an aware time; of now where none is given."""
+    return (at.astimezone(UTC) if at else datetime.now(UTC)).isoformat(timespec="milliseconds")[:23] + "Z"

@@ -21,6 +21,7 @@ __all__ = [
     "AgentStopped",
     "AgentThinking",
     "EventType",
+    "NamedProgress",
     "Outcome",
     "RunEvent",
     "ToolCompleted",
@@ -106,9 +107,14 @@ class ToolCompleted(msgspec.Struct, frozen=True, kw_only=True):
 
 class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
     execution_id: str
-    tool_name: str
     progress: float | msgspec.UnsetType = msgspec.UNSET
     message: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class NamedProgress(ToolProgress, frozen=True, kw_only=True):
+    """What the journal keeps of `tool_progress`: the tool's name stands beside the payload, not in it."""
+
+    tool_name: str
 
 
 class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):

@@ -234,3 +234,17 @@ async def test_words_come_at_their_pace(words_per_s: float, monkeypatch: pytest.
     sheet = Sheet("one two three")
     await make_demo(words_per_s)(sheet)
     assert waits == [1 / words_per_s] * len(sheet.words)
+
+
+@pytest.mark.parametrize("text", [" " * 1_000_000 + "x", "(" * 1_000_000, "1+" * 500_000, "9" * 1_000_000])
+def test_a_text_made_to_be_slow_is_looked_through_once(text: str) -> None:
+    # Were it quadratic, this would take hours.
+    assert find_arithmetic(text) is None
+
+
+@pytest.mark.parametrize(
+    "expression", ["10.0^200*10.0^200", "10.0^200*10.0^200-10.0^200*10.0^200", "9" * 400, "(-8)^0.5", "2^63", "1/0"]
+)
+async def test_what_has_no_value_that_can_be_told_is_an_arithmetic_error(expression: str) -> None:
+    with pytest.raises(ArithmeticError):
+        await calculate(expression)

@@ -71,8 +71,21 @@ def test_an_exception_is_told_with_its_traceback(capsys: pytest.CaptureFixture[s
         logging.getLogger("agentws").exception("a run failed")
     lines = capsys.readouterr().err.splitlines()
     assert lines[0].endswith("ERROR   agentws: a run failed")
-    assert lines[1] == "Traceback (most recent call last):"
-    assert lines[-1] == "RuntimeError: what went wrong"
+    assert lines[1] == "    Traceback (most recent call last):"
+    assert lines[-1] == "    RuntimeError: what went wrong"
+
+
+def test_what_a_user_sent_begins_no_line_also_with_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    forged = "a\n2026-01-01 00:00:00,000 INFO    agentws: forged \x1b[2J\u2028"
+    try:
+        raise RuntimeError(forged)
+    except RuntimeError:
+        logging.getLogger("agentws").exception("run %s failed", forged)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.startswith("2026-01-01") for line in lines] == [False] * len(lines)
+    assert lines[0].endswith(r"run a\n2026-01-01 00:00:00,000 INFO    agentws: forged \x1b[2J\u2028 failed")
+    assert all(line.startswith("    ") for line in lines[1:])
 
 
 def test_refused_upgrades_do_not_fill_the_log(capsys: pytest.CaptureFixture[str]) -> None:

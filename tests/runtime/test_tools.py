@@ -213,3 +213,13 @@ async def test_a_call_in_a_thread_can_be_left_and_its_result_is_dropped(executor
         await call
     go_on.set()
     assert await invoke(double_in_thread, {"value": 1}, executor=executor) == 2
+
+
+async def test_a_tool_in_a_thread_that_raises_stop_iteration_is_not_waited_for_for_ever() -> None:
+    def tool() -> None:
+        next(iter([]))
+
+    with ThreadPoolExecutor(1) as threads:
+        async with asyncio.timeout(20):
+            with pytest.raises(RuntimeError, match="StopIteration"):
+                await invoke(tool, {}, executor=threads)

@@ -7,13 +7,17 @@ from typing import Any
 import asyncpg
 import pytest
 
-from agentws.core.run import RunKey, Ticket
+from agentws.core.run import Claim, RunKey, Ticket
 from agentws.ports import Fenced
 from agentws.store.migrate import NEWEST
 
 from .conftest import ANN, BOB, NODE, OTHER_NODE, Connection, Store, T, piece, until_waiting
 
 TTL_S = 3600.0
+
+
+def key(claim: Claim) -> RunKey:
+    return RunKey(claim.principal.tenant_id, claim.principal.user_id, claim.run_no)
 
 
 async def expire(owner: Connection, node: int, *, since: str = "1 second") -> None:
@@ -71,11 +75,11 @@ async def test_a_renewal_brings_the_runs_of_this_node_and_the_marks_to_stop(stor
         await store.starts.stop(BOB, run_id=claim.run_id, run_no=None, thread_id=None, reason="enough")
     renewal = await store.nodes.renew(NODE, ttl_s=TTL_S)
     assert renewal.alive
-    assert renewal.owned == {anns.run_no, bobs.run_no}
+    assert renewal.owned == {key(anns), key(bobs)}
     assert renewal.stops == {RunKey("", "bob", bobs.run_no): "enough"}
     await store.finish(bobs)
     renewal = await store.nodes.renew(NODE, ttl_s=TTL_S)
-    assert renewal.owned == {anns.run_no}
+    assert renewal.owned == {key(anns)}
     assert not renewal.stops
 
 
@@ -113,8 +117,8 @@ async def test_orphans_are_taken_anew_by_their_own_node_only(store: Store, owner
     for node in (NODE, OTHER_NODE):
         await store.nodes.register(node, "alive", ttl_s=TTL_S)
     orphan, known = await store.claimed(ANN), await store.claimed(BOB)
-    assert await store.nodes.take_over(OTHER_NODE, orphans=[orphan.run_no], limit=9) == []
-    [ticket] = await store.nodes.take_over(NODE, orphans=[orphan.run_no], limit=9)
+    assert await store.nodes.take_over(OTHER_NODE, orphans=[key(orphan)], limit=9) == []
+    [ticket] = await store.nodes.take_over(NODE, orphans=[key(orphan)], limit=9)
     assert (ticket.run_no, ticket.fence) == (orphan.run_no, 2)
     assert await holders(owner) == [(orphan.run_no, NODE, 2), (known.run_no, NODE, 1)]
     with pytest.raises(Fenced):
@@ -127,7 +131,7 @@ async def test_an_orphan_is_lost_only_where_something_was_written_for_it(store: 
     untouched, touched = await store.claimed(ANN), await store.claimed(BOB)
     await store.append(touched, 2, piece("x"))
     for claim, lost in ((untouched, False), (touched, True)):
-        [ticket] = await store.nodes.take_over(NODE, orphans=[claim.run_no], limit=9)
+        [ticket] = await store.nodes.take_over(NODE, orphans=[key(claim)], limit=9)
         begun = await store.starts.begin(ticket)
         assert begun is not None
         assert (ticket.orphan, begun.lost, begun.fence, begun.seq) == (True, lost, 2, 1)
@@ -139,7 +143,7 @@ async def test_the_next_run_of_an_ending_whose_answer_was_lost_is_an_orphan_that
     await store.accept()
     following = (await store.finish(claim, owner=NODE)).next
     assert following is not None
-    [ticket] = await store.nodes.take_over(NODE, orphans=[following.run_no], limit=9)
+    [ticket] = await store.nodes.take_over(NODE, orphans=[key(following)], limit=9)
     begun = await store.starts.begin(ticket)
     assert begun is not None
     assert (begun.lost, begun.fence, begun.ordinal) == (False, 2, 2)
@@ -189,7 +193,7 @@ async def test_who_saw_a_lost_run_before_another_took_it_over_does_not_get_it(st
         await owner.execute("LOCK TABLE agentws.thread_head IN EXCLUSIVE MODE")
         late = asyncio.ensure_future(store.nodes.take_over(OTHER_NODE, orphans=[], limit=9))
         await until_waiting(owner, 1)
-        assert len(await owner.fetch("SELECT * FROM agentws.take_over(33, '{}', 9)")) == 1
+        assert len(await owner.fetch("SELECT * FROM agentws.take_over(33, '{}', '{}', '{}', 9)")) == 1
     assert await late == []
     assert await holders(owner) == [(claim.run_no, 33, 2)]
 

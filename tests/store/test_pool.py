@@ -252,14 +252,13 @@ async def test_a_call_without_an_answer_in_time_is_unavailable_and_leaves_the_po
     await pool.close()
 
 
-async def test_a_call_that_gets_no_connection_in_time_is_unavailable(database: TestDatabase, owner: Connection) -> None:
+async def test_a_call_that_gets_no_connection_in_time_is_unavailable(database: TestDatabase) -> None:
     pool = Database(database.url, size=1, timeout_s=0.5)
     await pool.open(wait_s=LIMIT_S)
-    calls = await begin_held(pool, owner, 1)
-    with pytest.raises(StoreUnavailable):
-        await pool.system("SELECT 1")
-    await asyncio.gather(*calls, return_exceptions=True)
-    await let_go(owner)
+    assert pool._pool is not None
+    async with pool._pool.acquire():
+        with pytest.raises(StoreUnavailable):
+            await pool.system("SELECT 1")
     await pool.close()
 
 
@@ -271,3 +270,15 @@ async def test_the_principal_is_the_first_that_a_call_of_a_user_says(store: Stor
 async def test_what_the_database_refuses_is_not_called_unavailable(store: Store) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await store.pool.user(ANN, "SELECT $1::text, $2::text FROM agentws.run")
+
+
+async def test_a_connection_that_carries_nothing_any_more_is_unavailable_in_time(wire: Wire) -> None:
+    pool = Database(wire.url, size=1, timeout_s=0.5)
+    await pool.open(wait_s=LIMIT_S)
+    wire.stall()
+    async with asyncio.timeout(LIMIT_S / 2):
+        with pytest.raises(StoreUnavailable):
+            await pool.system("SELECT 1")
+        wire.flow()
+        assert (await pool.system("SELECT 1 AS one"))[0]["one"] == 1
+    await pool.close()

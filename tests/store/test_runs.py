@@ -39,6 +39,7 @@ async def test_the_first_run_of_a_new_thread_is_at_work_at_once_where_a_node_has
     accepted = await store.starts.accept(ANN, start)
     assert (accepted.run_no, accepted.run_id, accepted.thread_id) == (start.run_no, start.run_id, T)
     assert (accepted.status, accepted.seq, accepted.position) == ("running", 0, 0)
+    assert accepted.at is not None
     assert (accepted.duplicate, accepted.thread_exists, accepted.at.tzinfo) == (False, True, UTC)
     claim = accepted.claim
     assert claim is not None

@@ -100,9 +100,8 @@ def test_a_payload_is_read_back_as_it_was(payload: msgspec.Struct, expected: dic
 
 @pytest.mark.parametrize("given", [{}, {"progress": 0.5}, {"message": "half"}, {"progress": 1.0, "message": "all"}])
 def test_progress_leaves_out_what_it_does_not_tell(given: dict[str, Any]) -> None:
-    told = msgspec.json.decode(encode(ToolProgress(**TOOL, **given)))
+    told = msgspec.json.decode(encode(ToolProgress(execution_id=TOOL["execution_id"], **given)))
     assert told.pop("execution_id") == "x"
-    told.pop("tool_name")
     assert told == given
 
 

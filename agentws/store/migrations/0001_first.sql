@@ -6,6 +6,9 @@
 -- tables without content. Tables belong to whoever migrates. Nobody else has a privilege on a table.
 --
 -- Lock order, everywhere: thread_head, run_queue, the rest.
+--
+-- The hot tables have no CHECK constraints: they are evaluated anew in every statement, which was measured to be a tenth
+-- of a run's cost, and nobody but these functions can write.
 
 
 CREATE TABLE node (
@@ -27,11 +30,13 @@ CREATE TABLE thread_head (
     first_seq bigint NOT NULL DEFAULT 1,
     last_seq bigint NOT NULL DEFAULT 0,
     last_turn bigint NOT NULL DEFAULT 0,
-    waiting integer NOT NULL DEFAULT 0 CHECK (waiting >= 0),
+    waiting integer NOT NULL DEFAULT 0,
     running_run_no bigint,
+    updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, user_id, thread_id)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE thread_head IS 'What every unit of work of a thread locks first: its numbers and its running run. Narrow, and without a second index, so that each change is heap-only.';
+COMMENT ON COLUMN thread_head.updated_at IS 'When the thread last got a run or an end of one; here, because this row is written then anyway.';
 COMMENT ON COLUMN thread_head.thread_no IS 'The inner number of this incarnation of the name; what belongs to the thread has it in its key.';
 
 CREATE TABLE thread (
@@ -42,7 +47,6 @@ CREATE TABLE thread (
     title text,
     metadata json,
     created_at timestamptz NOT NULL DEFAULT now(),
-    updated_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, user_id, thread_no)
 ) WITH (fillfactor = 80);
 
@@ -60,7 +64,7 @@ CREATE TABLE run (
     depth smallint NOT NULL DEFAULT 0,
     kind text NOT NULL,
     agent text NOT NULL,
-    status text NOT NULL CHECK (status IN ('queued', 'running', 'interrupted', 'completed', 'failed', 'stopped')),
+    status text NOT NULL,
     fence integer NOT NULL DEFAULT 0,
     attempt smallint NOT NULL DEFAULT 1,
     ordinal integer NOT NULL DEFAULT 1,
@@ -91,12 +95,13 @@ CREATE TABLE run_queue (
     fence integer NOT NULL DEFAULT 0,
     attempt smallint NOT NULL DEFAULT 1,
     ordinal integer NOT NULL DEFAULT 1,
-    begun boolean NOT NULL DEFAULT false,
+    begun_fence integer,
     stop_reason text,
     queued_at timestamptz NOT NULL DEFAULT now(),
     available_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, user_id, run_no)
 ) WITH (fillfactor = 50, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 1000);
+COMMENT ON COLUMN run_queue.begun_fence IS 'The fence under which agent_started was written; null: not yet.';
 COMMENT ON TABLE run_queue IS 'The runs that wait (owner is null) or run: who works on them, under which fence, and how many events are written. No content.';
 
 CREATE TABLE start_key (
@@ -119,7 +124,7 @@ CREATE TABLE message (
     user_id text NOT NULL,
     thread_no bigint NOT NULL,
     turn bigint NOT NULL,
-    role smallint NOT NULL CHECK (role IN (0, 1)),
+    role smallint NOT NULL,
     message_no bigint NOT NULL,
     parent_no bigint,
     run_no bigint NOT NULL,
@@ -168,8 +173,8 @@ BEGIN
 END $$;
 
 GRANT SELECT, INSERT, UPDATE, DELETE ON thread_head, run_queue, start_key TO agentws_app;
-GRANT SELECT, INSERT, UPDATE ON thread, run TO agentws_app;
-GRANT SELECT, INSERT ON message, event TO agentws_app;
+GRANT SELECT, INSERT, UPDATE ON run TO agentws_app;
+GRANT SELECT, INSERT ON thread, message, event TO agentws_app;
 GRANT SELECT, UPDATE ON thread_head, run_queue TO agentws_system;
 GRANT SELECT, INSERT, UPDATE, DELETE ON node TO agentws_system;
 GRANT SELECT ON schema_migration TO agentws_system;
@@ -182,6 +187,8 @@ CREATE FUNCTION create_thread(
     OUT epoch text, OUT last_seq bigint, OUT running_run_id text
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 #variable_conflict use_column
+DECLARE
+    h thread_head;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
     INSERT INTO thread_head (tenant_id, user_id, thread_id, thread_no, epoch)
@@ -191,13 +198,15 @@ BEGIN
         INSERT INTO thread (tenant_id, user_id, thread_no, thread_id, title, metadata)
             VALUES (p_tenant, p_user, p_thread_no, p_thread_id, p_title, p_metadata);
     END IF;
-    SELECT h.thread_id, t.title, t.metadata, t.created_at, t.updated_at, h.epoch, h.last_seq, r.run_id
+    -- One table at a time: without statistics a join would be planned as a scan of all that the user has.
+    SELECT * INTO h FROM thread_head
+        WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id;
+    SELECT h.thread_id, t.title, t.metadata, t.created_at, h.updated_at, h.epoch, h.last_seq
         INTO create_thread.thread_id, create_thread.title, create_thread.metadata, create_thread.created_at,
-            create_thread.updated_at, create_thread.epoch, create_thread.last_seq, create_thread.running_run_id
-        FROM thread_head h
-        JOIN thread t ON t.tenant_id = p_tenant AND t.user_id = p_user AND t.thread_no = h.thread_no
-        LEFT JOIN run r ON r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = h.running_run_no
-        WHERE h.tenant_id = p_tenant AND h.user_id = p_user AND h.thread_id = p_thread_id;
+            create_thread.updated_at, create_thread.epoch, create_thread.last_seq
+        FROM thread t WHERE t.tenant_id = p_tenant AND t.user_id = p_user AND t.thread_no = h.thread_no;
+    SELECT r.run_id INTO create_thread.running_run_id
+        FROM run r WHERE r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = h.running_run_no;
 END $$;
 
 -- Accepts a start: thread, run, message, first event, and the claim where the thread is idle and p_owner has a slot.
@@ -263,7 +272,7 @@ BEGIN
         END IF;
     END IF;
     IF p_thread_no IS NULL THEN
-        UPDATE thread_head SET last_seq = last_seq + 1, last_turn = last_turn + 65536,
+        UPDATE thread_head SET last_seq = last_seq + 1, last_turn = last_turn + 65536, updated_at = now(),
             waiting = waiting + CASE WHEN running_run_no IS NULL AND waiting = 0 AND p_owner IS NOT NULL THEN 0 ELSE 1 END,
             running_run_no = CASE WHEN running_run_no IS NULL AND waiting = 0 AND p_owner IS NOT NULL
                 THEN p_run_no ELSE running_run_no END
@@ -272,7 +281,6 @@ BEGIN
             outcome := 'thread_not_found';
             RETURN;
         END IF;
-        UPDATE thread SET updated_at = now() WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = h.thread_no;
     ELSE
         INSERT INTO thread_head (tenant_id, user_id, thread_id, thread_no, epoch, last_seq, last_turn, waiting, running_run_no)
             VALUES (p_tenant, p_user, p_thread_id, p_thread_no, left(replace(gen_random_uuid()::text, '-', ''), 12), 1, 65536,
@@ -290,9 +298,9 @@ BEGIN
         VALUES (p_tenant, p_user, p_run_no, p_run_id, h.thread_no, h.last_turn, p_kind, p_agent,
             CASE WHEN runs THEN 'running' ELSE 'queued' END, CASE WHEN runs THEN 1 ELSE 0 END, p_context, h.last_seq,
             CASE WHEN runs THEN h.last_seq END, CASE WHEN runs THEN now() END);
-    INSERT INTO run_queue (tenant_id, user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun)
+    INSERT INTO run_queue (tenant_id, user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun_fence)
         VALUES (p_tenant, p_user, p_run_no, p_thread_id, h.thread_no, h.last_turn, p_agent,
-            CASE WHEN runs THEN p_owner END, CASE WHEN runs THEN 1 ELSE 0 END, runs);
+            CASE WHEN runs THEN p_owner END, CASE WHEN runs THEN 1 ELSE 0 END, CASE WHEN runs THEN 1 END);
     INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content)
         VALUES (p_tenant, p_user, h.thread_no, h.last_turn, 0, p_run_no, p_run_no, p_text);
     INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body)
@@ -335,7 +343,8 @@ BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
     o_skipped := 0; o_at := now();
     UPDATE thread_head SET last_seq = last_seq + n,
-        running_run_no = CASE WHEN p_status IS NULL THEN running_run_no END
+        running_run_no = CASE WHEN p_status IS NULL THEN running_run_no END,
+        updated_at = CASE WHEN p_status IS NULL THEN updated_at ELSE now() END
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND running_run_no = p_run_no
         RETURNING * INTO h;
     IF NOT FOUND THEN
@@ -344,6 +353,18 @@ BEGIN
         outcome := CASE WHEN p_status IS NOT NULL AND r.status = p_status AND r.fence = p_fence
             AND r.ordinal = p_first + n - 1 THEN 'written' ELSE 'fenced' END;
         o_last_seq := r.ended_seq; o_skipped := n;
+        IF outcome = 'written' AND p_owner IS NOT NULL THEN
+            -- What that call claimed and nobody has worked on since: a run that had waited, with nothing written yet.
+            SELECT q2.run_no INTO next_no FROM thread_head h2 JOIN run_queue q2
+                ON q2.tenant_id = p_tenant AND q2.user_id = p_user AND q2.run_no = h2.running_run_no
+                WHERE h2.tenant_id = p_tenant AND h2.user_id = p_user AND h2.thread_id = p_thread_id
+                    AND q2.owner = p_owner AND q2.fence = 1 AND q2.begun_fence = 1 AND q2.ordinal = 2
+                    AND q2.queued_at < (SELECT x.started_at FROM run x
+                        WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = q2.run_no);
+            IF FOUND THEN
+                o_next := begin_claimed(p_tenant, p_user, next_no);
+            END IF;
+        END IF;
         RETURN;
     END IF;
     IF p_status IS NULL THEN
@@ -388,7 +409,6 @@ BEGIN
         INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content)
             VALUES (p_tenant, p_user, h.thread_no, r.turn, 1, p_run_no + 1, p_run_no, p_response);
     END IF;
-    UPDATE thread SET updated_at = now() WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = h.thread_no;
     IF h.waiting > 0 AND p_owner IS NOT NULL THEN
         UPDATE run_queue SET owner = p_owner, fence = fence + 1 WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = (
             SELECT run_no FROM (SELECT w.run_no, w.agent, w.available_at FROM run_queue w
@@ -410,12 +430,10 @@ DECLARE
     h thread_head;
     q run_queue;
     r run;
-    was_begun boolean;
 BEGIN
     SELECT * INTO q FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no FOR UPDATE;
-    was_begun := q.begun;
-    IF NOT was_begun THEN
-        UPDATE run_queue SET begun = true, ordinal = q.ordinal + 1
+    IF q.begun_fence IS NULL THEN
+        UPDATE run_queue SET begun_fence = q.fence, ordinal = q.ordinal + 1
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no RETURNING * INTO q;
         UPDATE thread_head SET last_seq = last_seq + 1
             WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id RETURNING * INTO h;
@@ -430,7 +448,7 @@ BEGIN
     RETURN json_build_object(
         'run_no', r.run_no, 'run_id', r.run_id, 'thread_id', q.thread_id, 'thread_no', q.thread_no, 'epoch', h.epoch,
         'turn', r.turn, 'agent', r.agent, 'fence', q.fence, 'attempt', q.attempt, 'ordinal', q.ordinal,
-        'was_begun', was_begun,
+        'was_begun', q.begun_fence <> q.fence,
         'untouched', q.attempt = 1 AND q.ordinal = CASE WHEN r.started_seq = r.first_seq THEN 1 ELSE 2 END, 'seq', r.started_seq, 'accepted_at', r.accepted_at, 'started_at', r.started_at,
         'stop_reason', q.stop_reason, 'context', r.context,
         'text', (SELECT m.content FROM message m WHERE m.tenant_id = p_tenant AND m.user_id = p_user
@@ -460,11 +478,13 @@ END $$;
 CREATE FUNCTION read_remains(p_tenant text, p_user text, p_run_no bigint, p_attempt smallint)
 RETURNS TABLE (type text, body text)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+DECLARE
+    r run;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
-    RETURN QUERY SELECT e.type, e.body FROM run r JOIN event e
-        ON e.tenant_id = p_tenant AND e.user_id = p_user AND e.thread_no = r.thread_no AND e.seq > r.first_seq
-        WHERE r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = p_run_no
+    SELECT * INTO r FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no;
+    RETURN QUERY SELECT e.type, e.body FROM event e
+        WHERE e.tenant_id = p_tenant AND e.user_id = p_user AND e.thread_no = r.thread_no AND e.seq > r.first_seq
             AND e.run_no = p_run_no AND e.attempt = p_attempt
             AND e.type IN ('agent_message', 'tool_executing', 'tool_completed')
         ORDER BY e.seq;
@@ -534,7 +554,7 @@ DECLARE
     r run;
 BEGIN
     DELETE FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no;
-    UPDATE thread_head SET last_seq = last_seq + 1, waiting = waiting - 1
+    UPDATE thread_head SET last_seq = last_seq + 1, waiting = waiting - 1, updated_at = now()
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id RETURNING * INTO h;
     UPDATE run SET status = 'stopped', ordinal = q.ordinal + 1, ended_seq = h.last_seq, ended_at = now()
         WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no RETURNING * INTO r;
@@ -542,7 +562,6 @@ BEGIN
         VALUES (p_tenant, p_user, q.thread_no, h.last_seq, q.run_no, q.ordinal + 1, q.attempt, 'agent_stopped',
             json_build_object('reason', p_reason, 'duration_ms',
                 greatest(0, (extract(epoch FROM clock_timestamp() - r.accepted_at) * 1000)::bigint))::text);
-    UPDATE thread SET updated_at = now() WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = q.thread_no;
     RETURN r.run_id;
 END $$;
 
@@ -560,17 +579,22 @@ END $$;
 CREATE FUNCTION read_events(p_tenant text, p_user text, p_thread_id text, p_epoch text, p_after bigint, p_limit integer)
 RETURNS TABLE (seq bigint, from_seq bigint, type text, ordinal integer, attempt smallint, at timestamptz, body text,
     run_no bigint, run_id text, agent text, content text)
-LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp
+-- Each event finds its run and its message by their keys, whatever the planner thinks of tables that it has not seen.
+SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $$
+DECLARE
+    v_thread_no bigint;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
+    SELECT h.thread_no INTO v_thread_no FROM thread_head h
+        WHERE h.tenant_id = p_tenant AND h.user_id = p_user AND h.thread_id = p_thread_id AND h.epoch = p_epoch;
     RETURN QUERY SELECT e.seq, e.from_seq, e.type, e.ordinal, e.attempt, e.at, e.body, r.run_no, r.run_id, r.agent, m.content
-        FROM thread_head h
-        JOIN event e ON e.tenant_id = p_tenant AND e.user_id = p_user AND e.thread_no = h.thread_no AND e.seq > p_after
+        FROM event e
         JOIN run r ON r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = e.run_no
-        LEFT JOIN message m ON m.tenant_id = p_tenant AND m.user_id = p_user AND m.thread_no = h.thread_no AND m.turn = r.turn
+        LEFT JOIN message m ON m.tenant_id = p_tenant AND m.user_id = p_user AND m.thread_no = v_thread_no AND m.turn = r.turn
             AND m.role = CASE e.type WHEN 'agent_started' THEN 0 WHEN 'agent_completed' THEN 1 WHEN 'agent_error' THEN 1
                 WHEN 'agent_stopped' THEN 1 END
-        WHERE h.tenant_id = p_tenant AND h.user_id = p_user AND h.thread_id = p_thread_id AND h.epoch = p_epoch
+        WHERE e.tenant_id = p_tenant AND e.user_id = p_user AND e.thread_no = v_thread_no AND e.seq > p_after
         ORDER BY e.seq LIMIT p_limit;
 END $$;
 
@@ -595,19 +619,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
     INSERT INTO node (node_id, name, expires_at) VALUES (p_node, p_name, clock_timestamp() + p_ttl)
 $$;
 
--- Renews a lease that has not run out. alive: it had not. owned: the runs that this node holds; stops: those marked.
+-- Renews a lease that has not run out. alive: it had not. The runs that this node holds, and why they
+-- are to stop, null where they are not.
 CREATE FUNCTION renew_node(
-    p_node bigint, p_ttl interval, OUT alive boolean, OUT owned bigint[],
-    OUT stop_tenants text[], OUT stop_users text[], OUT stop_runs bigint[], OUT stop_reasons text[]
+    p_node bigint, p_ttl interval,
+    OUT alive boolean, OUT tenants text[], OUT users text[], OUT runs bigint[], OUT stop_reasons text[]
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 BEGIN
     UPDATE node SET expires_at = clock_timestamp() + p_ttl WHERE node_id = p_node AND expires_at > clock_timestamp();
     alive := FOUND;
-    SELECT coalesce(array_agg(run_no), '{}') INTO owned FROM run_queue WHERE owner = p_node;
     SELECT coalesce(array_agg(tenant_id), '{}'), coalesce(array_agg(user_id), '{}'), coalesce(array_agg(run_no), '{}'),
         coalesce(array_agg(stop_reason), '{}')
-        INTO stop_tenants, stop_users, stop_runs, stop_reasons
-        FROM run_queue WHERE owner = p_node AND stop_reason IS NOT NULL;
+        INTO tenants, users, runs, stop_reasons FROM run_queue WHERE owner = p_node;
 END $$;
 
 CREATE FUNCTION remove_node(p_node bigint) RETURNS void
@@ -615,17 +638,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
     DELETE FROM node WHERE node_id = p_node
 $$;
 
--- Takes over up to p_limit runs whose process is gone, and those of this node that it does not know (p_orphans).
-CREATE FUNCTION take_over(p_node bigint, p_orphans bigint[], p_limit integer)
+-- Takes over up to p_limit runs whose process is gone, and the orphans: those of this node that it does not know.
+CREATE FUNCTION take_over(p_node bigint, p_tenants text[], p_users text[], p_runs bigint[], p_limit integer)
 RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer, orphan boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     c record;
 BEGIN
-    FOR c IN SELECT q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, q.owner = p_node AS orphan FROM run_queue q
+    FOR c IN SELECT q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, k.run_no IS NOT NULL AS orphan FROM run_queue q
         LEFT JOIN node n ON n.node_id = q.owner
-        WHERE q.owner IS NOT NULL AND (n.node_id IS NULL OR n.expires_at < clock_timestamp()
-            OR (q.owner = p_node AND q.run_no = ANY (p_orphans)))
+        LEFT JOIN unnest(p_tenants, p_users, p_runs) AS k (tenant_id, user_id, run_no) ON q.owner = p_node
+            AND k.tenant_id = q.tenant_id AND k.user_id = q.user_id AND k.run_no = q.run_no
+        WHERE q.owner IS NOT NULL AND (n.node_id IS NULL OR n.expires_at < clock_timestamp() OR k.run_no IS NOT NULL)
         ORDER BY q.queued_at LIMIT p_limit
     LOOP
         PERFORM 1 FROM thread_head h

@@ -1,0 +1,81 @@
+"""What an agent's end means for its run: which terminal event, and what it tells."""
+
+import asyncio
+import logging
+import secrets
+from dataclasses import dataclass
+from typing import Any
+
+from agentws.core.remains import Remains
+from agentws.core.run import Claim, Draft
+from agentws.wire.codec import clean, encode_text
+from agentws.wire.errors import CATALOGUE, AgentError
+from agentws.wire.events import EventType, Outcome, ToolCompleted, ToolError
+
+__all__ = ["Verdict", "close_lost", "failure", "judge"]
+
+log = logging.getLogger("agentws.runtime")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A terminal event to be. `answer`: the text that the agent returned; None: it has answered with what it wrote."""
+
+    type: EventType
+    code: str | None = None
+    message: str | None = None
+    retryable: bool = False
+    reason: str | None = None
+    answer: str | None = None
+
+
+def failure(code: str) -> Verdict:
+    """`agent_error` with a code of the catalogue."""
+    entry = CATALOGUE[code]
+    return Verdict(EventType.AGENT_ERROR, code=code, message=entry.text, retryable=entry.retryable)
+
+
+def judge(agent: "asyncio.Task[Any]", claim: Claim) -> Verdict:
+    """The verdict on an agent that has ended by itself; what failed is logged here, and nothing of it is told."""
+    if agent.cancelled():
+        # Nobody here asked for it: the agent cancelled itself, or something it awaited.
+        log.warning("run %s: its agent was cancelled from inside", claim.run_id)
+        return failure("agent_failed")
+    error = agent.exception()
+    if isinstance(error, AgentError):
+        log.info("run %s ended in %s", claim.run_id, error.code)
+        return Verdict(
+            EventType.AGENT_ERROR, code=clean(error.code), message=clean(error.message), retryable=error.retryable
+        )
+    if error is not None:
+        correlation_id = secrets.token_hex(8)
+        log.error(
+            "run %s: agent %s failed (correlation_id=%s)", claim.run_id, claim.agent, correlation_id, exc_info=error
+        )
+        return failure("agent_failed")
+    answer = agent.result()
+    if answer is not None and not isinstance(answer, str):
+        log.error("run %s: agent %s returned %s, not text", claim.run_id, claim.agent, type(answer).__name__)
+        return failure("agent_failed")
+    return Verdict(EventType.AGENT_COMPLETED, answer=None if answer is None else clean(answer))
+
+
+def close_lost(remains: Remains) -> list[Draft]:
+    """What closes the tools that a lost attempt has left open; nobody can say what they did."""
+    error = ToolError(code="worker_lost", message=CATALOGUE["worker_lost"].text)
+    return [
+        Draft(
+            EventType.TOOL_COMPLETED,
+            encode_text(
+                ToolCompleted(
+                    execution_id=tool.execution_id,
+                    tool_name=tool.tool_name,
+                    success=False,
+                    outcome=Outcome.UNKNOWN,
+                    error=error,
+                    duration_ms=0,
+                )
+            ),
+        )
+        for tool in remains.open_tools
+    ]
