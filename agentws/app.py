@@ -40,12 +40,13 @@ from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
 from agentws.wire.errors import Refusal
 
-__all__ = ["Service", "create_app", "lifespan"]
+__all__ = ["TOOL_THREAD", "Service", "create_app", "lifespan"]
 
 log = logging.getLogger("agentws")
 
 EMBEDDED_LOGIN = "agentws"
 TOOL_THREADS = 64
+TOOL_THREAD = "agentws-tool"
 _LOOK_INTERVAL_S = 1.0
 _CLOSE_WAIT_S = 2.0
 
@@ -124,34 +125,34 @@ class Service:
 
     async def _start(self) -> None:
         settings = self.settings
-        url = await self._prepare_database()
+        url, migrate_url = await self._find_database()
         database = Database(url, size=settings.pool_size, timeout_s=settings.database_timeout_s)
         await database.open(wait_s=settings.database_wait_s)
         self._stack.push_async_callback(database.close)
+        if migrate_url is not None:
+            await migrate(migrate_url, login=login_of(url))
         nodes = PgNodes(database)
         if not await nodes.schema_is_current():
             raise MigrationError("the schema is not this version's; run `agentws migrate`")
         self._nodes = nodes
         await self._assemble(database, nodes)
 
-    async def _prepare_database(self) -> str:
-        """The URL to log in with, of a database that is there and, in development and test, migrated."""
+    async def _find_database(self) -> tuple[str, str | None]:
+        """The URL to log in with, and the one to migrate with; None where that is not done at a start."""
         settings = self.settings
-        if settings.database_url not in (None, "embedded"):
-            url = settings.database_url or ""
-            if settings.env in ("development", "test"):
-                await migrate(settings.migrate_url or url, login=login_of(url))
-            return url
+        if settings.database_url is not None and settings.database_url != "embedded":
+            migrates = settings.env in ("development", "test")
+            return settings.database_url, (settings.migrate_url or settings.database_url) if migrates else None
         postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()))
         self._stack.callback(postgres.stop)
         postgres.start()
-        owner = postgres.url(user="postgres", database=EMBEDDED_LOGIN)
-        await make_database(
-            postgres.url(user="postgres", database="postgres"), database=EMBEDDED_LOGIN, login=EMBEDDED_LOGIN
-        )
-        await migrate(owner, login=EMBEDDED_LOGIN)
+        superuser = postgres.url(user="postgres", database="postgres")
+        await make_database(superuser, database=EMBEDDED_LOGIN, login=EMBEDDED_LOGIN)
         self._keep("the embedded PostgreSQL", postgres.watch)
-        return postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN)
+        return (
+            postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN),
+            postgres.url(user="postgres", database=EMBEDDED_LOGIN),
+        )
 
     async def _assemble(self, database: Database, nodes: PgNodes) -> None:
         settings, starts, broker = self.settings, PgStarts(database), LocalBroker()
@@ -163,7 +164,11 @@ class Service:
             janitor.heed(renewal, worker)
 
         lease = Lease(nodes, ttl_s=settings.lease_ttl_s, on_renewed=renewed, on_lost=lambda: worker.abandon_all())
-        services = self._services(journal, starts, broker, next_owner=lambda: None if drain.begun else lease.node_id)
+
+        def may_claim() -> int | None:
+            return None if drain.begun else lease.node_id
+
+        services = self._services(journal, starts, broker, next_owner=may_claim)
         worker = Worker(services, self.agents, slots=settings.max_runs, on_free=janitor.wake)
         feed = Feed(
             journal,
@@ -176,7 +181,7 @@ class Service:
         self._stack.push_async_callback(feed.close)
         self._stack.callback(worker.abandon_all)
         self._keep("the lease", lease.keep)
-        self._keep("the search for runs", lambda: janitor.look(lease, worker))
+        self._keep("the search for runs", lambda: janitor.look(may_claim, worker))
         self._keep("the feed", feed.poll)
         dispatcher = Dispatcher(
             starts=starts,
@@ -186,7 +191,7 @@ class Service:
             worker=worker,
             agents=self.agents,
             default_agent=next(iter(self.agents)),
-            node=lambda: lease.node_id,
+            node=may_claim,
             draining=lambda: drain.retry_after_ms,
         )
         self.feed, self._drain, self._worker = feed, drain, worker
@@ -196,7 +201,7 @@ class Service:
         self, journal: PgJournal, starts: PgStarts, broker: LocalBroker, *, next_owner: Callable[[], int | None]
     ) -> Services:
         settings = self.settings
-        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="agentws-tool")
+        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix=TOOL_THREAD)
         self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         return Services(
             journal=journal,

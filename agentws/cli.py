@@ -7,6 +7,7 @@ import logging
 import os
 import socket
 import sys
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from types import FrameType
@@ -16,7 +17,7 @@ import asyncpg
 import jwt
 import uvicorn
 
-from agentws.app import Service, create_app
+from agentws.app import TOOL_THREAD, Service, create_app
 from agentws.observe.logs import configure
 from agentws.ports import StoreUnavailable
 from agentws.settings import Settings, SettingsError, load
@@ -28,6 +29,7 @@ __all__ = ["main"]
 
 log = logging.getLogger("agentws")
 
+_TOOL_JOIN_S = 1.0
 _EXPECTED = (SettingsError, StoreUnavailable, EmbeddedError, MigrationError, asyncpg.PostgresError, OSError)
 
 
@@ -41,16 +43,25 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting: asyncio.Task[Any] | None = None
         self.failure: Exception | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._starting = asyncio.current_task()
         try:
             await self._service.start()
         except _EXPECTED as error:
             self.failure = error
             self.should_exit = True
             return
+        except asyncio.CancelledError:
+            # A signal came while it was waiting for its database.
+            if not self.should_exit:
+                raise
+            return
+        finally:
+            self._starting = None
         try:
             await super().startup(sockets=sockets)
         except SystemExit:
@@ -67,7 +78,9 @@ class _Server(uvicorn.Server):
         await self._service.stop()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        if self.should_exit and self._loop is not None:
+        if self._starting is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._starting.cancel)
+        elif self.should_exit and self._loop is not None:
             self._loop.call_soon_threadsafe(self._service.hurry)
         self.should_exit = True
 
@@ -139,7 +152,20 @@ def _serve(options: argparse.Namespace) -> int:
     server.run()
     if server.failure is not None:
         raise server.failure
+    _leave_tools()
     return 0
+
+
+def _leave_tools() -> None:
+    """Ends the process where a tool in a thread does not end: Python would wait for it."""
+    threads = [thread for thread in threading.enumerate() if thread.name.startswith(TOOL_THREAD)]
+    for thread in threads:
+        thread.join(_TOOL_JOIN_S / len(threads))
+    if stuck := sum(thread.is_alive() for thread in threads):
+        log.warning("%d tools in threads have not ended; they are left", stuck)
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
 
 
 def _load_agents(place: str | None) -> Mapping[str, Any]:

@@ -146,20 +146,31 @@ class Subscription:
     def is_reading(self) -> bool:
         return self._state is _State.READING
 
-    def add_page(self, items: Sequence[Item], *, full: bool) -> None:
-        """Takes what was read from the journal. `full`: there may be more."""
+    @property
+    def is_closed(self) -> bool:
+        return self._state is _State.CLOSED
+
+    def add_page(self, items: Sequence[Item], *, more: bool) -> None:
+        """Takes what was read from the journal. `more`: there may be more to read."""
         if self._state is not _State.READING:
             return
-        if not self._add(items) or full or self._heard > self._cursor:
+        if not items:
+            # What was heard of is not there, or not any more: the journal is right, and asked again at the next hint.
+            self._heard = self._cursor
+        if not self._add(items) or more or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
-            if self._announce is not None:
-                (frame_id,) = self._announce
-                self._announce = None
-                caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
-                self._frames.append(encode_text(caught_up))
+            self._announce_caught_up()
         self._tell()
+
+    def _announce_caught_up(self) -> None:
+        if self._announce is None:
+            return
+        (frame_id,) = self._announce
+        self._announce = None
+        caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
+        self._frames.append(encode_text(caught_up))
 
     def catch_up(self, epoch: str, last_seq: int) -> None:
         """Takes note of a thread's numbers as they are in the database."""
@@ -265,7 +276,14 @@ class Feed:
                     epoch=subscription.epoch,
                     after_seq=subscription.cursor,
                     limit=PAGE,
+                    most_bytes=self.buffer_bytes,
                 )
+                items = [
+                    Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
+                    for origin, record in page.events
+                ]
+                subscription.add_page(items, more=page.more)
+                return
             except StoreUnavailable as error:
                 self._tell_away(error)
                 await asyncio.sleep(_RETRY_S)
@@ -274,12 +292,6 @@ class Feed:
                 log.exception("cannot read the journal of a thread")
                 await asyncio.sleep(_RETRY_S)
                 continue
-            items = [
-                Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
-                for origin, record in page
-            ]
-            subscription.add_page(items, full=len(items) == PAGE)
-            return
 
     def _on_read(self, task: "asyncio.Task[None]") -> None:
         self._reads.discard(task)

@@ -25,6 +25,7 @@ __all__ = [
     "Journal",
     "Listener",
     "Nodes",
+    "Page",
     "Renewal",
     "Run",
     "Starts",
@@ -61,11 +62,19 @@ class Head:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Renewal:
-    """The answer to a renewal: whether the lease held, the runs of this node, and which of them are to stop and why."""
+    """The answer to a renewal: whether the lease held, the runs of this node, and which of them are to stop."""
 
     alive: bool
     owned: frozenset[RunKey]
-    stops: Mapping[RunKey, str]
+    stops: frozenset[RunKey]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Events in order; `more`: the page ended because it was full."""
+
+    events: Sequence[tuple[Origin, Record]]
+    more: bool
 
 
 class Starts(Protocol):
@@ -112,9 +121,12 @@ class Journal(Protocol):
         """The numbers of a thread; None where this user has no such thread."""
 
     async def read_events(
-        self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int
-    ) -> Sequence[tuple[Origin, Record]]:
-        """Events after a number, in order, at most `limit`; none where the thread has another epoch."""
+        self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int, most_bytes: int
+    ) -> Page:
+        """Events after a number, in order; none where the thread has another epoch.
+
+        At most `limit`, and no more after those that make up `most_bytes`.
+        """
 
     async def read_heads(self, keys: Sequence[ThreadKey]) -> Mapping[ThreadKey, tuple[str, int]]:
         """Epoch and last number of many threads, in one call; threads that are not there are left out."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from typing import Any
 
 import agentws
@@ -92,6 +93,15 @@ async def timeout(run: agentws.Run) -> None:
     await run.call_tool("hang", hang)
 
 
+def block() -> None:
+    threading.Event().wait()
+
+
+async def stuck(run: agentws.Run) -> None:
+    """Calls a tool in a thread that never ends."""
+    await run.call_tool("block", block)
+
+
 async def notify(run: agentws.Run) -> str:
     await run.emit("app.thing", {"n": 1})
     return "done"
@@ -126,6 +136,7 @@ agents = {"demo": make_demo(0)} | {
         history,
         context,
         timeout,
+        stuck,
         notify,
         thinker,
         phoenix,

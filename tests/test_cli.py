@@ -95,3 +95,21 @@ def test_a_port_that_is_taken_is_said(cluster: EmbeddedPostgres) -> None:
     assert done.returncode != 0
     assert "address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_signal_ends_the_wait_for_a_database() -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENTWS_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "agentws", "serve", "--port", "0"],
+        env={**inherited, "AGENTWS_DATABASE_URL": "postgresql://x@127.0.0.1:1/x", "AGENTWS_DATABASE_WAIT_S": "600"},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "waiting for the database" in line:
+                break
+        process.terminate()
+        assert process.wait(20) == 0

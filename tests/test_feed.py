@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from typing import Any
 
+import asyncpg
 import pytest
 
 from agentws.broker.local import LocalBroker
@@ -12,7 +13,7 @@ from agentws.core.replay import Batch
 from agentws.ports import ThreadKey
 from agentws.wire.ids import ThreadId
 
-from .conftest import StartService
+from .conftest import StartService, TestDatabase
 from .faults import Line
 from .peers import Peer, peer
 
@@ -165,3 +166,18 @@ def test_a_broker_keeps_no_entry_for_a_thread_without_followers() -> None:
     broker.unsubscribe(key, listener)
     broker.publish(key, Batch(epoch="e", after_seq=0, last_seq=1))
     assert broker._listeners == {}
+
+
+async def test_a_start_follows_again_after_its_thread_got_a_new_epoch(
+    start_service: StartService, database: TestDatabase
+) -> None:
+    service = await start_service(poll_interval_ms=20)
+    async with peer(service) as client:
+        first = await client.run("hi", agent="echo")
+        owner = await asyncpg.connect(database.owner_url)
+        await owner.execute("UPDATE agentws.thread_head SET epoch = 'other'")
+        await owner.close()
+        ended = await client.until_type("subscription_ended")
+        assert ended["reason"] == "epoch_changed"
+        again = await client.run("again", agent="echo", thread_id=first[0]["thread_id"])
+        assert {event["epoch"] for event in again} == {"other"}

@@ -1,6 +1,6 @@
 """How a run event looks on the wire. Live and replayed events pass through here, so that they are the same."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -58,7 +58,18 @@ class Record:
 
 
 def frame(origin: Origin, record: Record) -> str:
-    """The text frame of an event."""
+    """The text frame of an event.
+
+    One whose body is not what its type says is told as it is: one odd event must not hide those that follow it.
+    """
+    try:
+        return _frame(origin, record, _payload(record))
+    except msgspec.ValidationError:
+        plain = replace(record, type=EventType.AGENT_EVENT)
+        return _frame(origin, plain, (record.body or "{}").encode()).replace('"agent_event"', f'"{record.type}"', 1)
+
+
+def _frame(origin: Origin, record: Record, payload: bytes) -> str:
     common: dict[str, Any] = {
         "type": record.type,
         "event_id": f"{origin.run_id}.{record.attempt}.{record.ordinal}",
@@ -72,7 +83,7 @@ def frame(origin: Origin, record: Record) -> str:
         "request_id": request_id_of(origin.run_no),
         "agent_name": origin.agent,
         "attempt": record.attempt,
-        "payload": msgspec.Raw(_payload(record)),
+        "payload": msgspec.Raw(payload),
     }
     body = record.body or "{}"
     match record.type:

@@ -96,7 +96,8 @@ class Connection:
             subscription.release()
 
     def follow(self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool) -> None:
-        if thread_id not in self._subscriptions:
+        existing = self._subscriptions.get(thread_id)
+        if existing is None or existing.is_closed:
             self._subscriptions[thread_id] = self._feed.subscribe(
                 self,
                 ThreadKey(self.principal, thread_id),

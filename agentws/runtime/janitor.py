@@ -2,11 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agentws.core.run import RunKey, Ticket
 from agentws.ports import Nodes, Renewal, Starts, StoreUnavailable
-from agentws.runtime.lease import Lease
 from agentws.runtime.worker import Worker
 
 __all__ = ["Janitor"]
@@ -41,18 +40,18 @@ class Janitor:
         Such a run was accepted by a call whose answer was lost. One that is unknown at two renewals is taken anew; its
         fence keeps a late answer from doing harm.
         """
-        for key, reason in renewal.stops.items():
-            worker.stop(key, reason)
+        for key in renewal.stops:
+            worker.stop(key, None)
         unknown = renewal.owned - worker.known
         self._orphans = self._unknown & unknown
         self._unknown = unknown
 
-    async def look(self, lease: Lease, worker: Worker) -> None:
-        """Looks at intervals until cancelled."""
+    async def look(self, node: Callable[[], int | None], worker: Worker) -> None:
+        """Looks at intervals until cancelled, while `node` may claim runs."""
         while True:
             self._wake.clear()
             try:
-                await self._pick_up(lease, worker)
+                await self._pick_up(node(), worker)
             except StoreUnavailable as error:
                 log.debug("cannot look for runs: %s", error)
             try:
@@ -61,8 +60,7 @@ class Janitor:
             except TimeoutError:
                 pass
 
-    async def _pick_up(self, lease: Lease, worker: Worker) -> None:
-        node_id = lease.node_id
+    async def _pick_up(self, node_id: int | None, worker: Worker) -> None:
         if node_id is None:
             return
         orphans = tuple(self._orphans - worker.known)

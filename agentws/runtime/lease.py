@@ -39,6 +39,7 @@ class Lease:
         self._node_id = 0
         self._good_until = 0.0
         self._held = False
+        self._timer: asyncio.TimerHandle | None = None
 
     @property
     def node_id(self) -> int | None:
@@ -52,8 +53,8 @@ class Lease:
         node_id = secrets.randbits(62)
         await self._nodes.register(node_id, f"{socket.gethostname()}:{os.getpid()}", ttl_s=self._ttl_s)
         self._node_id = node_id
-        self._good_until = asked + self._ttl_s * 2 / 3
         self._held = True
+        self._hold_until(asked + self._ttl_s * 2 / 3)
 
     async def keep(self) -> None:
         """Renews the lease until cancelled; takes a new one where it was lost."""
@@ -66,12 +67,11 @@ class Lease:
             except StoreUnavailable as error:
                 log.warning("the lease was not renewed: %s", error)
                 wait_s = _RETRY_S
-            if self._held and loop.time() >= self._good_until:
-                self._lose()
 
     async def give_up(self) -> None:
         """Ends the lease; what this process still holds may be taken at once."""
         self._held = False
+        self._disarm()
         with suppress(StoreUnavailable):
             await self._nodes.remove(self._node_id)
 
@@ -89,11 +89,25 @@ class Lease:
         if not renewal.alive or asked >= self._good_until:
             self._lose()
             return False
-        self._good_until = asked + self._ttl_s * 2 / 3
+        self._hold_until(asked + self._ttl_s * 2 / 3)
         self._on_renewed(renewal)
         return True
 
+    def _hold_until(self, until: float) -> None:
+        """Sets the end of the lease; it comes by a timer of its own, whatever a call to the database is doing."""
+        self._disarm()
+        self._good_until = until
+        self._timer = asyncio.get_running_loop().call_at(until, self._lose)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     def _lose(self) -> None:
+        self._disarm()
+        if not self._held:
+            return
         self._held = False
         log.error("the lease was lost; the runs of this process are dropped and will be taken over")
         self._on_lost()

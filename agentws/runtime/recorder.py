@@ -173,6 +173,11 @@ class Recorder:
         appended = await self._append([*self._take(), *drafts], ending=ending, next_owner=next_owner, agents=agents)
         return appended.next
 
+    def resume(self, ordinal: int) -> None:
+        """Drops what could not be written, and goes on after the event that was written last."""
+        self.discard()
+        self._ordinal = ordinal
+
     def discard(self) -> None:
         """Drops what could not be written; nothing can be added from now on."""
         self._closed = True

@@ -87,12 +87,13 @@ class AgentRun:
         execution = _execution.get()
         if execution is None or execution[0] not in self._open:
             raise RuntimeError("progress is told from inside a tool")
-        if progress is not None and not 0 <= progress <= 1:
+        share = None if progress is None else float(progress)
+        if share is not None and not 0 <= share <= 1:
             raise ValueError("progress is a number from 0 to 1")
         told = NamedProgress(
             execution_id=execution[0],
             tool_name=execution[1],
-            progress=msgspec.UNSET if progress is None else progress,
+            progress=msgspec.UNSET if share is None else share,
             message=msgspec.UNSET if message is None else clean(message),
         )
         self._recorder.add(Draft(EventType.TOOL_PROGRESS, encode_text(told)))
@@ -104,20 +105,27 @@ class AgentRun:
         return await self._journal.read_messages(self._claim, before=before, limit=limit)
 
     async def call_tool(self, name: str, tool: Callable[..., Any], /, **parameters: Any) -> Any:
-        encoded = encode_value(parameters, what=f"the parameters of tool {name!r}")
-        execution_id = self._begin(name, encoded)
+        name = _tool_name(name)
+        execution_id = self._begin(name, encode_value(parameters, what=f"the parameters of tool {name!r}"))
         token = _execution.set((execution_id, name))
+        called = False
         try:
             await self._recorder.committed()
+            called = True
             result = await invoke(tool, parameters, executor=self._executor)
             kept = encode_value(result, what=f"the result of tool {name!r}")
         except asyncio.CancelledError:
             # A coroutine has ended when this is raised; a thread goes on, and nobody knows what it will have done.
-            self._close(execution_id, Outcome.STOPPED if is_async(tool) else Outcome.UNKNOWN, "tool_stopped")
+            ended = Outcome.STOPPED if not called or is_async(tool) else Outcome.UNKNOWN
+            self._close(execution_id, ended, "tool_stopped")
             raise
         except ResultError as error:
             self._close(execution_id, Outcome.FAILED, error.code)
             raise
+        except (SystemExit, KeyboardInterrupt) as error:
+            # A tool does not end the server; in a task of its own, which the agent made, it would.
+            self._close(execution_id, Outcome.FAILED, "tool_failed")
+            raise RuntimeError(f"tool {name!r} raised {type(error).__name__}") from error
         except Exception:
             log.info("tool %s failed in run %s", name, self.context.run_id, exc_info=True)
             self._close(execution_id, Outcome.FAILED, "tool_failed")
@@ -131,9 +139,9 @@ class AgentRun:
     def _begin(self, name: str, parameters: bytes) -> str:
         self._calls += 1
         execution_id = f"{self._claim.run_no:016x}.{self._recorder.attempt}.{self._calls}"
-        self._open[execution_id] = (name, time.monotonic())
         executing = ToolExecuting(execution_id=execution_id, tool_name=name, parameters=msgspec.Raw(parameters))
         self._recorder.add(Draft(EventType.TOOL_EXECUTING, encode_text(executing)))
+        self._open[execution_id] = (name, time.monotonic())
         return execution_id
 
     def _close(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None = None) -> None:
@@ -157,3 +165,11 @@ class AgentRun:
             duration_ms=round((time.monotonic() - began) * 1000),
         )
         return Draft(EventType.TOOL_COMPLETED, encode_text(completed))
+
+
+def _tool_name(name: str) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"a tool's name is text, not {name!r}")
+    if not 1 <= len(name) <= 128:
+        raise ValueError("a tool's name has 1 to 128 characters")
+    return clean(name)

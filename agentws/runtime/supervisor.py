@@ -20,7 +20,7 @@ from msgspec import UNSET
 from agentws.core.agent import AgentSpec
 from agentws.core.context import UserExecutionContext, freeze
 from agentws.core.remains import Remains, read_remains
-from agentws.core.run import Claim, Draft, Ending
+from agentws.core.run import Claim, Draft, Ending, Ticket
 from agentws.ports import Broker, Fenced, Journal, Starts, StoreUnavailable
 from agentws.runtime.recorder import Recorder
 from agentws.runtime.run import AgentRun
@@ -84,7 +84,7 @@ class Supervisor:
         )
         self._began = time.monotonic()
         self._cause: _Cause | None = None
-        self._reason = "user"
+        self._reason: str | None = None
         self._agent: asyncio.Task[Any] | None = None
         self._run: AgentRun | None = None
         self._give_up_at: float | None = None
@@ -92,8 +92,8 @@ class Supervisor:
         if claim.stop_reason is not None:
             self.stop(claim.stop_reason)
 
-    def stop(self, reason: str) -> None:
-        """Stops the run, unless it is ending already; it ends in `agent_stopped`."""
+    def stop(self, reason: str | None) -> None:
+        """Stops the run, unless it is ending already; it ends in `agent_stopped`. None: the journal knows why."""
         if self._cause is None:
             self._reason = reason
         self._interrupt(_Cause.STOPPED)
@@ -147,15 +147,15 @@ class Supervisor:
         """Writes what the agent adds until it has ended, or has had its time to end."""
         loop = asyncio.get_running_loop()
         while not agent.done():
-            if self._recorder.is_due:
-                await self._recorder.write()
-                if self._recorder.stop_reason is not None:
-                    self.stop(self._recorder.stop_reason)
-            elif self._give_up_at is not None and loop.time() >= self._give_up_at:
+            if self._give_up_at is not None and loop.time() >= self._give_up_at:
                 log.error("run %s: its agent does not end after being cancelled; it is left", self._claim.run_id)
                 self._services.abandoned.add(agent)
                 agent.add_done_callback(self._services.abandoned.discard)
                 return
+            if self._recorder.is_due:
+                await self._recorder.write()
+                if self._recorder.stop_reason is not None:
+                    self.stop(self._recorder.stop_reason)
             else:
                 await self._recorder.changed(until=self._give_up_at)
 
@@ -219,7 +219,7 @@ class Supervisor:
 
     async def _finish(self, agent: "asyncio.Task[Any]", run: AgentRun) -> Claim | None:
         if self._cause is _Cause.STOPPED:
-            return await self._end(run, Verdict(EventType.AGENT_STOPPED, reason=self._reason))
+            return await self._end(run, await self._stopped())
         if self._cause is not None:
             return await self._end(run, failure("agent_timeout" if self._cause is _Cause.TIMED_OUT else "worker_lost"))
         verdict = judge(agent, self._claim)
@@ -248,13 +248,35 @@ class Supervisor:
             [*closing, last], ending, next_owner=self._services.next_owner(), agents=self._services.agents
         )
 
+    async def _stopped(self) -> Verdict:
+        if self._reason is None:
+            held = await self._look_up()
+            self._reason = held.stop_reason
+        return Verdict(EventType.AGENT_STOPPED, reason=self._reason or "user")
+
     async def _end_internal(self) -> Claim | None:
-        """The last resort: what could not be written is left out, the run ends all the same."""
-        self._recorder.discard()
+        """The last resort: what could not be written is left out, and what was written is ended all the same."""
         try:
-            return await self._write_end(failure("internal_error"), (), "", self._elapsed_ms())
+            self._recorder.resume((await self._look_up()).ordinal)
+            remains = await self._read_remains()
+            verdict = failure("internal_error")
+            return await self._write_end(verdict, close_lost(remains), remains.text, self._elapsed_ms())
         except Fenced:
             return None
+
+    async def _look_up(self) -> Claim:
+        """The claim as the database holds it now. Raises Fenced where it is another's."""
+        claim = self._claim
+        ticket = Ticket(principal=claim.principal, thread_id=claim.thread_id, run_no=claim.run_no, fence=claim.fence)
+        while True:
+            try:
+                held = await self._services.starts.begin(ticket)
+            except StoreUnavailable:
+                await asyncio.sleep(_UNAVAILABLE_RETRY_S)
+                continue
+            if held is None:
+                raise Fenced(claim.run_id)
+            return held
 
     def _elapsed_ms(self) -> int:
         return self._claim.elapsed_ms + round((time.monotonic() - self._began) * 1000)
@@ -272,13 +294,14 @@ class Supervisor:
     async def _read_remains(self) -> Remains:
         while True:
             try:
-                return read_remains(await self._services.starts.remains(self._claim))
+                claim = replace(self._claim, attempt=self._recorder.attempt)
+                return read_remains(await self._services.starts.remains(claim))
             except StoreUnavailable:
                 await asyncio.sleep(_UNAVAILABLE_RETRY_S)
 
     async def _end_lost(self, remains: Remains) -> Claim | None:
         stopped = self._cause is _Cause.STOPPED
-        verdict = Verdict(EventType.AGENT_STOPPED, reason=self._reason) if stopped else failure("worker_lost")
+        verdict = await self._stopped() if stopped else failure("worker_lost")
         return await self._write_end(verdict, close_lost(remains), remains.text, self._claim.elapsed_ms)
 
     async def _restart(self, remains: Remains) -> None:

@@ -45,7 +45,10 @@ def judge(agent: "asyncio.Task[Any]", claim: Claim) -> Verdict:
     if isinstance(error, AgentError):
         log.info("run %s ended in %s", claim.run_id, error.code)
         return Verdict(
-            EventType.AGENT_ERROR, code=clean(error.code), message=clean(error.message), retryable=error.retryable
+            EventType.AGENT_ERROR,
+            code=clean(str(error.code)),
+            message=clean(str(error.message)),
+            retryable=bool(error.retryable),
         )
     if error is not None:
         correlation_id = secrets.token_hex(8)

@@ -106,8 +106,8 @@ class Worker:
             if self._supervisors.get(key) is supervisor:
                 del self._supervisors[key]
 
-    def stop(self, key: RunKey, reason: str) -> None:
-        """Stops a run if it is at work here."""
+    def stop(self, key: RunKey, reason: str | None) -> None:
+        """Stops a run if it is at work here; without a reason, it is asked for when the run ends."""
         if supervisor := self._supervisors.get(key):
             supervisor.stop(reason)
 

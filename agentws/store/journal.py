@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from agentws.core.context import Principal
 from agentws.core.framing import Origin, Record
 from agentws.core.run import Appended, Claim, Draft, Ending, Message
-from agentws.ports import Fenced, Head, ThreadKey
+from agentws.ports import Fenced, Head, Page, ThreadKey
 from agentws.store.pool import Database
 from agentws.store.runs import claim_of
 from agentws.wire.codec import timestamp
@@ -16,7 +16,7 @@ __all__ = ["PgJournal"]
 
 _APPEND = "SELECT * FROM agentws.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"
 _HEAD = "SELECT * FROM agentws.read_head($1,$2,$3)"
-_EVENTS = "SELECT * FROM agentws.read_events($1,$2,$3,$4,$5,$6)"
+_EVENTS = "SELECT * FROM agentws.read_events($1,$2,$3,$4,$5,$6,$7)"
 _HEADS = "SELECT * FROM agentws.read_heads($1,$2,$3)"
 _MESSAGES = "SELECT * FROM agentws.read_messages($1,$2,$3,$4,$5,$6,$7)"
 
@@ -71,10 +71,10 @@ class PgJournal:
         return Head(epoch=rows[0]["epoch"], first_seq=rows[0]["first_seq"], last_seq=rows[0]["last_seq"])
 
     async def read_events(
-        self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int
-    ) -> Sequence[tuple[Origin, Record]]:
-        rows = await self._database.user(principal, _EVENTS, thread_id, epoch, after_seq, limit)
-        return [
+        self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int, most_bytes: int
+    ) -> Page:
+        rows = await self._database.user(principal, _EVENTS, thread_id, epoch, after_seq, limit, most_bytes)
+        events = [
             (
                 Origin(principal.user_id, thread_id, epoch, row["run_no"], row["run_id"], row["agent"]),
                 Record(
@@ -90,6 +90,7 @@ class PgJournal:
             )
             for row in rows
         ]
+        return Page(events, more=bool(rows) and rows[-1]["more"])
 
     async def read_heads(self, keys: Sequence[ThreadKey]) -> Mapping[ThreadKey, tuple[str, int]]:
         rows = await self._database.system(

@@ -29,15 +29,15 @@ class PgNodes:
         rows = await self._database.system("SELECT * FROM agentws.renew_node($1,$2)", node_id, timedelta(seconds=ttl_s))
         row = rows[0]
         held = {
-            RunKey(tenant_id, user_id, run_no): reason
-            for tenant_id, user_id, run_no, reason in zip(
-                row["tenants"], row["users"], row["runs"], row["stop_reasons"], strict=True
+            RunKey(tenant_id, user_id, run_no): stopping
+            for tenant_id, user_id, run_no, stopping in zip(
+                row["tenants"], row["users"], row["runs"], row["stopping"], strict=True
             )
         }
         return Renewal(
             alive=row["alive"],
             owned=frozenset(held),
-            stops={key: reason for key, reason in held.items() if reason is not None},
+            stops=frozenset(key for key, stopping in held.items() if stopping),
         )
 
     async def remove(self, node_id: int) -> None:

@@ -1,6 +1,7 @@
 """Runs from acceptance to claim, and their stop: `Starts` over PostgreSQL."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
@@ -12,7 +13,7 @@ from agentws.core.run import Accepted, Claim, Stopped, Ticket, Wanted
 from agentws.ports import StoreUnavailable
 from agentws.store.pool import Database
 from agentws.wire.errors import Fault
-from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo
+from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo, new_number, run_id_of
 
 __all__ = ["PgStarts", "claim_of"]
 
@@ -88,12 +89,15 @@ class PgStarts:
         for left in reversed(range(_ATTEMPTS)):
             try:
                 row = (await self._database.user(principal, _ACCEPT, *_arguments(wanted), again))[0]
-            except (StoreUnavailable, asyncpg.UniqueViolationError):
+            except (StoreUnavailable, asyncpg.UniqueViolationError) as error:
                 # It may have committed, or another with the same key or run id has, at the same instant; the same call
                 # sees which, and is accepted only once.
                 if not left:
                     raise
-                again = True
+                if not again and getattr(error, "constraint_name", None) == "run_pkey":
+                    wanted = _renumbered(wanted)
+                else:
+                    again = True
             else:
                 return _accepted(principal, wanted, row)
         raise AssertionError("unreachable")
@@ -136,6 +140,12 @@ class PgStarts:
             already_ended=row["o_already_ended"],
             running=row["o_running"],
         )
+
+
+def _renumbered(wanted: Wanted) -> Wanted:
+    """The same with another number: two processes may make one in the same millisecond."""
+    run_no = RunNo(new_number())
+    return replace(wanted, run_no=run_no, run_id=wanted.run_id if wanted.named else run_id_of(run_no))
 
 
 def _arguments(wanted: Wanted) -> tuple[Any, ...]:

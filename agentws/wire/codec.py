@@ -6,6 +6,7 @@ else, whatever the text.
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -57,7 +58,16 @@ _NAME = re.compile(r'"[ \t\r\n]*:')
 _NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
 
 _decode_json = msgspec.json.Decoder().decode
-_encode_json = msgspec.json.Encoder().encode
+
+
+def _plain(value: Any) -> Any:
+    """What a context holds in place of JSON objects, so that nobody can change it."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"{type(value).__name__} is no JSON value")
+
+
+_encode_json = msgspec.json.Encoder(enc_hook=_plain).encode
 
 
 class Head(msgspec.Struct, frozen=True, kw_only=True):

@@ -58,6 +58,8 @@ async def test_what_waits_behind_a_drained_run_is_left_for_another_process(serve
         second = await client.start("waits", agent="echo", thread_id=first["thread_id"])
         server.signal(signal.SIGTERM)
         await client.ended(first["run_id"])
+        # Only then: a client that leaves an open connection stops what it started.
+        assert await client.closed() == 1001
     server.wait()
     server.start()
     async with connect(server, "ada") as client:
@@ -72,3 +74,15 @@ async def test_an_idle_server_goes_at_once(serve: Serve, number: signal.Signals)
         server.signal(number)
         assert await client.closed() == 1001
     assert server.wait() == 0
+
+
+async def test_a_tool_in_a_thread_that_does_not_end_does_not_keep_the_server(serve: Serve) -> None:
+    server = serve(drain_grace_s="0", stop_grace_s="1")
+    async with connect(server, "ada") as client:
+        accepted = await client.start("hi", agent="stuck")
+        await client.event(accepted["run_id"], "tool_executing")
+        server.signal(signal.SIGTERM)
+        ended = await client.ended(accepted["run_id"])
+        assert ended["payload"]["code"] == "worker_lost"
+    assert server.wait(20) == 0
+    assert any("have not ended" in line for line in server.log)

@@ -188,3 +188,17 @@ async def test_the_context_is_the_request_s_and_cannot_be_changed(start_service:
         context.user_id = "eve"  # type: ignore[misc]
     with pytest.raises(TypeError):
         context.context["a"]["c"] = 1
+
+
+async def test_what_the_client_sent_as_context_can_be_given_to_a_tool(start_service: StartService) -> None:
+    async def tool(filters: Any) -> Any:
+        return filters
+
+    async def agent(run: agentws.Run) -> None:
+        await run.call_tool("t", tool, filters=run.context.context["f"])
+
+    service = await start_service({"passing": agent})
+    async with peer(service) as client:
+        events = await client.run("hi", context={"f": {"a": [1, {"b": 2}]}})
+    completed = next(event for event in events if event["type"] == "tool_completed")
+    assert completed["payload"]["result"] == {"a": [1, {"b": 2}]}

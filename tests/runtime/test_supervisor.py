@@ -5,6 +5,7 @@ import gc
 import threading
 import weakref
 from collections.abc import Awaitable, Callable
+from decimal import Decimal
 from typing import Any
 
 import asyncpg
@@ -190,3 +191,76 @@ async def test_the_server_s_own_failure_ends_the_run_in_internal_error(
     monkeypatch.setattr(PgJournal, "append", refuse_once)
     _, events = await run_once(start_service, returns_text)
     assert ending(events) == ("agent_error", "internal_error", None)
+
+
+async def test_an_agent_that_goes_on_writing_when_stopped_is_left_too(start_service: StartService) -> None:
+    free = False
+
+    async def stubborn(run: agentws.Run) -> None:
+        while not free:
+            try:
+                await run.emit("a.b", 1)
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                continue
+
+    service = await start_service({"stubborn": stubborn}, stop_grace_s=0.1)
+    async with peer(service) as client:
+        accepted = await client.ask("hi", subscribe=False)
+        client.send(type="stop_agent", run_id=accepted["run_id"])
+        client.send(type="subscribe", thread_id=accepted["thread_id"])
+        await client.ended(accepted["run_id"])
+        free = True
+
+
+async def test_a_tool_that_exits_under_a_task_of_the_agent_s_is_a_failed_tool(start_service: StartService) -> None:
+    async def leave() -> None:
+        raise SystemExit(2)
+
+    async def agent(run: agentws.Run) -> str:
+        results = await asyncio.gather(run.call_tool("leave", leave), return_exceptions=True)
+        return type(results[0]).__name__
+
+    _, events = await run_once(start_service, agent)
+    assert ending(events) == ("agent_completed", None, "RuntimeError")
+    assert events[2]["payload"]["error"]["code"] == "tool_failed"
+
+
+async def odd_progress(run: agentws.Run) -> str:
+    async def tool() -> None:
+        await run.progress(True)
+        await run.progress(Decimal("0.5"))  # type: ignore[arg-type]
+
+    await run.call_tool("t", tool)
+    return "ok"
+
+
+async def odd_error(run: agentws.Run) -> None:
+    raise agentws.AgentError("a\0b", "m", retryable=None)  # type: ignore[arg-type]
+
+
+async def odd_name(run: agentws.Run) -> str:
+    for name in (None, "", "x" * 129):
+        with pytest.raises((TypeError, ValueError)):
+            await run.call_tool(name, lambda: None)  # type: ignore[arg-type]
+    await run.call_tool("x\ud800", lambda: None)
+    return "ok"
+
+
+@pytest.mark.parametrize(
+    ("agent", "expected"),
+    [
+        (odd_progress, ("agent_completed", None, "ok")),
+        (odd_error, ("agent_error", "a\ufffdb", None)),
+        (odd_name, ("agent_completed", None, "ok")),
+    ],
+)
+async def test_odd_values_of_an_agent_do_not_hide_what_follows(
+    start_service: StartService, agent: Agent, expected: tuple[str, Any, Any]
+) -> None:
+    service, events = await run_once(start_service, agent)
+    assert ending(events) == expected
+    async with peer(service) as client:
+        client.send(type="subscribe", thread_id=events[0]["thread_id"])
+        await client.until_type("caught_up")
+        assert [frame for frame in client.frames if "event_id" in frame] == events

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from agentws.core.context import Principal
+from agentws.core.framing import Origin, Record
 from agentws.core.run import Accepted, Appended, Claim, Draft, Ending, Wanted
 from agentws.store.journal import PgJournal
 from agentws.store.nodes import PgNodes
@@ -51,6 +52,15 @@ class Store:
     def over(cls, pool: Database) -> "Store":
         return cls(pool, PgStarts(pool), PgJournal(pool), PgNodes(pool), PgThreads(pool))
 
+    async def records(
+        self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int
+    ) -> Sequence[tuple[Origin, Record]]:
+        page = await self.journal.read_events(
+            principal, thread_id, epoch=epoch, after_seq=after_seq, limit=limit, most_bytes=1 << 20
+        )
+        assert page.more == (len(page.events) == limit)
+        return page.events
+
     async def accept(self, whose: Principal = ANN, thread: str = T, **how: Any) -> Accepted:
         return await self.starts.accept(whose, wanted(thread, **how))
 
@@ -81,7 +91,7 @@ class Store:
         """Number, type and run of a thread's events."""
         head = await self.journal.read_head(whose, ThreadId(thread))
         assert head is not None
-        rows = await self.journal.read_events(whose, ThreadId(thread), epoch=head.epoch, after_seq=after, limit=1000)
+        rows = await self.records(whose, ThreadId(thread), epoch=head.epoch, after_seq=after, limit=1000)
         return [(record.seq, str(record.type), origin.run_id) for origin, record in rows]
 
 

@@ -42,7 +42,7 @@ UNITS = {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
     },
 }  # fmt: skip
-INNER = {"queue_position", "begin_claimed", "end_waiting"}
+INNER = {"queue_position", "stop_reason_of", "begin_claimed", "end_waiting"}
 FUNCTIONS = """SELECT p.proname AS name, pg_get_userbyid(p.proowner) AS owner, p.prosecdef AS definer,
     p.proconfig AS settings, p.prosrc AS body, p.proacl::text[] AS rights, l.lanname AS language
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
@@ -291,7 +291,7 @@ async def test_no_unit_of_work_for_one_user_sees_or_changes_anothers_rows(
     for whose in (BOB, Principal("acme", "ann")):
         forged = replace(anns, principal=whose)
         assert await store.journal.read_head(whose, T) is None
-        assert await store.journal.read_events(whose, T, epoch=anns.epoch, after_seq=0, limit=9) == []
+        assert await store.records(whose, T, epoch=anns.epoch, after_seq=0, limit=9) == []
         assert await store.journal.read_messages(replace(forged, turn=1 << 60), before=None, limit=9) == []
         assert await store.starts.remains(forged) == []
         for call in (

@@ -28,7 +28,7 @@ async def types(store: Store, whose: Principal = ANN) -> list[str]:
 
 
 async def bodies(store: Store, claim: Claim) -> list[str | None]:
-    rows = await store.journal.read_events(claim.principal, claim.thread_id, epoch=claim.epoch, after_seq=0, limit=1000)
+    rows = await store.records(claim.principal, claim.thread_id, epoch=claim.epoch, after_seq=0, limit=1000)
     return [record.body for _, record in rows]
 
 
@@ -70,7 +70,7 @@ async def test_an_append_tells_the_number_and_the_time_that_a_reader_sees(store:
     claim = await store.claimed()
     appended = await store.append(claim, 2, piece("one"), piece("two"))
     assert (appended.last_seq, appended.skipped, appended.stop_reason, appended.next) == (3, 0, None, None)
-    rows = await store.journal.read_events(ANN, T, epoch=claim.epoch, after_seq=1, limit=9)
+    rows = await store.records(ANN, T, epoch=claim.epoch, after_seq=1, limit=9)
     assert [(record.seq, record.ordinal, record.attempt) for _, record in rows] == [(2, 2, 1), (3, 3, 1)]
     assert {record.timestamp for _, record in rows} == {timestamp(appended.at)}
     assert [(origin.run_no, origin.agent) for origin, _ in rows] == [(claim.run_no, "demo")] * 2
@@ -215,9 +215,7 @@ async def test_the_response_is_the_assistants_message_unless_there_is_none(store
     for turn, (response, kept) in enumerate([("Four", "Four"), ("", None), (None, None)]):
         claim = await store.claimed(new=turn == 0)
         ended = await store.finish(claim, response=response)
-        [(_, record)] = await store.journal.read_events(
-            ANN, T, epoch=claim.epoch, after_seq=ended.last_seq - 1, limit=9
-        )
+        [(_, record)] = await store.records(ANN, T, epoch=claim.epoch, after_seq=ended.last_seq - 1, limit=9)
         assert (record.type, record.content) == (EventType.AGENT_COMPLETED, kept)
     assert await owner.fetchval("SELECT count(*) FROM agentws.message WHERE role = 1") == 1
 
@@ -266,7 +264,7 @@ async def test_a_later_attempt_is_told_with_its_events(store: Store) -> None:
     await store.append(claim, 2, piece("one"))
     started = Draft(EventType.AGENT_STARTED, None)
     await store.append(claim, 3, started, piece("two"), attempt=2)
-    rows = await store.journal.read_events(ANN, T, epoch=claim.epoch, after_seq=0, limit=9)
+    rows = await store.records(ANN, T, epoch=claim.epoch, after_seq=0, limit=9)
     assert [(record.attempt, record.ordinal, record.content) for _, record in rows] == [
         (1, 1, "hello"), (1, 2, None), (2, 3, "hello"), (2, 4, None),
     ]  # fmt: skip
@@ -284,7 +282,7 @@ async def test_events_are_read_in_pages_in_order(store: Store) -> None:
     await store.append(claim, 2, *(piece(str(number)) for number in range(9)))
 
     async def page(after_seq: int, limit: int) -> list[int]:
-        rows = await store.journal.read_events(ANN, T, epoch=claim.epoch, after_seq=after_seq, limit=limit)
+        rows = await store.records(ANN, T, epoch=claim.epoch, after_seq=after_seq, limit=limit)
         return [record.seq for _, record in rows]
 
     assert await page(0, 4) == [1, 2, 3, 4]
@@ -296,7 +294,7 @@ async def test_events_are_read_in_pages_in_order(store: Store) -> None:
 async def test_nothing_is_read_of_another_epoch_thread_or_user(store: Store) -> None:
     claim = await store.claimed()
     for whose, thread, epoch in [(ANN, T, "other"), (ANN, ThreadId("u"), claim.epoch), (BOB, T, claim.epoch)]:
-        assert await store.journal.read_events(whose, thread, epoch=epoch, after_seq=0, limit=9) == []
+        assert await store.records(whose, thread, epoch=epoch, after_seq=0, limit=9) == []
     assert await store.journal.read_head(BOB, T) is None
     assert await store.journal.read_head(ANN, ThreadId("u")) is None
     assert await store.journal.read_head(ANN, T) == Head(epoch=claim.epoch, first_seq=1, last_seq=1)

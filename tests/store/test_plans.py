@@ -39,8 +39,8 @@ INSERT INTO run (user_id, run_no, run_id, thread_no, turn, kind, agent, status, 
 INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun_fence, ordinal)
     SELECT CASE WHEN thread_no < 3 THEN 'ann' ELSE 'u' || thread_no END, run_no, 't' || thread_no, thread_no,
         (place + 1) * 65536, 'demo', 1, 1, 1, {EVENTS_OF_A_RUN} FROM r WHERE place = {RUNS_OF_A_THREAD} - 1;
-INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, epoch, seq)
-    SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, 'e', 0 FROM r;
+INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, thread_no, epoch, seq)
+    SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, thread_no, 'e', 0 FROM r;
 INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
     SELECT 'ann', thread_no, (place + 1) * 65536, role, run_no * 2 + role, run_no, 'hello'
     FROM r, generate_series(0, 1) role
@@ -74,7 +74,7 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "end, repeated": (APPEND, [AT_WORK, FIRST + 3, ["agent_completed"], ["{}"], "completed"]),
     "begin": ("SELECT agentws.begin_run('', 'ann', 't2', $1, 1)", [3 * RUNS_OF_A_THREAD - 1]),
     "read a head": ("SELECT * FROM agentws.read_head('', 'ann', 't3')", []),
-    "read events": ("SELECT * FROM agentws.read_events('', 'ann', 't3', 'e', $1, 50)", [20]),
+    "read events": ("SELECT * FROM agentws.read_events('', 'ann', 't3', 'e', $1, 50, 1000000)", [20]),
     "read messages": ("SELECT * FROM agentws.read_messages('', 'ann', 3, $1, NULL, NULL, 10)", [20 * 65536]),
     "read earlier messages": (
         "SELECT * FROM agentws.read_messages('', 'ann', 3, $1, $2, 0::smallint, 10)", [20 * 65536, 9 * 65536],

@@ -59,7 +59,7 @@ async def assert_all_unavailable(store: Store, claim: Claim) -> None:
         store.starts.stop(ANN, run_id=RunId("x"), run_no=None, thread_id=None, reason="user"),
         store.append(claim, 2, piece("x")),
         store.journal.read_head(ANN, T),
-        store.journal.read_events(ANN, T, epoch="e", after_seq=0, limit=1),
+        store.journal.read_events(ANN, T, epoch="e", after_seq=0, limit=1, most_bytes=1),
         store.journal.read_heads([ThreadKey(ANN, T)]),
         store.journal.read_messages(claim, before=None, limit=1),
         store.nodes.register(NODE, "n", ttl_s=1),

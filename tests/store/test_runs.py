@@ -52,7 +52,7 @@ async def test_the_first_run_of_a_new_thread_is_at_work_at_once_where_a_node_has
 async def test_a_run_without_a_node_waits_and_says_so(store: Store) -> None:
     accepted = await store.accept(new=True)
     assert (accepted.status, accepted.seq, accepted.position, accepted.claim) == ("queued", 0, 1, None)
-    [(origin, record)] = await store.journal.read_events(ANN, T, epoch=accepted.epoch, after_seq=0, limit=9)
+    [(origin, record)] = await store.records(ANN, T, epoch=accepted.epoch, after_seq=0, limit=9)
     assert (record.type, record.body, origin.run_id) == (EventType.AGENT_QUEUED, '{"position":1}', accepted.run_id)
 
 
@@ -124,8 +124,8 @@ async def test_two_users_with_the_same_names_and_numbers_are_kept_apart(store: S
     assert [type_ for _, type_, _ in await store.events(BOB)] == ["agent_started", "agent_completed"]
     stopped = await store.starts.stop(ANN, run_id=RunId("r"), run_no=None, thread_id=None, reason="user")
     assert stopped.running == [start.run_no]
-    reasons = await owner.fetch("SELECT tenant_id, user_id, stop_reason FROM agentws.run_queue ORDER BY 1, 2")
-    assert [tuple(row) for row in reasons] == [("", "ann", "user"), ("acme", "ann", None)]
+    reasons = await owner.fetch("SELECT tenant_id, user_id, stopping FROM agentws.run_queue ORDER BY 1, 2")
+    assert [tuple(row) for row in reasons] == [("", "ann", True), ("acme", "ann", False)]
 
 
 # Repeating
@@ -307,7 +307,7 @@ async def test_stopping_a_waiting_run_ends_it_here(store: Store, owner: Connecti
     stopped = await stop(store, run_id=waiting.run_id, reason="enough")
     assert (stopped.run_ids, stopped.already_ended, stopped.running) == ([waiting.run_id], [], [])
     assert stopped.last_seq == 4
-    [(origin, record)] = await store.journal.read_events(ANN, T, epoch=waiting.epoch, after_seq=3, limit=9)
+    [(origin, record)] = await store.records(ANN, T, epoch=waiting.epoch, after_seq=3, limit=9)
     assert (origin.run_id, record.seq, record.type, record.ordinal) == (waiting.run_id, 4, "agent_stopped", 2)
     assert record.body is not None and '"reason" : "enough"' in record.body
     assert record.content is None
@@ -370,7 +370,7 @@ async def test_what_a_user_does_not_have_cannot_be_stopped(store: Store, owner: 
         assert refused.value.code == code
     with pytest.raises(Fault, match="run_not_found"):
         await stop(store, whose, run_no=claim.run_no)
-    assert await owner.fetchval("SELECT stop_reason FROM agentws.run_queue") is None
+    assert await owner.fetchval("SELECT bool_or(stopping) FROM agentws.run_queue") is False
 
 
 async def test_a_run_that_was_stopped_while_waiting_can_be_neither_begun_nor_written(store: Store) -> None:

@@ -37,6 +37,7 @@ CREATE TABLE thread_head (
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE thread_head IS 'What every unit of work of a thread locks first: its numbers and its running run. Narrow, and without a second index, so that each change is heap-only.';
 COMMENT ON COLUMN thread_head.updated_at IS 'When the thread last got a run or an end of one; here, because this row is written then anyway.';
+COMMENT ON COLUMN thread_head.last_turn IS 'The place in the conversation given last; the gap of 2^32 leaves room for runs that go before those that wait.';
 COMMENT ON COLUMN thread_head.thread_no IS 'The inner number of this incarnation of the name; what belongs to the thread has it in its key.';
 
 CREATE TABLE thread (
@@ -69,6 +70,7 @@ CREATE TABLE run (
     attempt smallint NOT NULL DEFAULT 1,
     ordinal integer NOT NULL DEFAULT 1,
     context json,
+    stop_reason text,
     error_code text,
     first_seq bigint NOT NULL,
     started_seq bigint,
@@ -96,7 +98,7 @@ CREATE TABLE run_queue (
     attempt smallint NOT NULL DEFAULT 1,
     ordinal integer NOT NULL DEFAULT 1,
     begun_fence integer,
-    stop_reason text,
+    stopping boolean NOT NULL DEFAULT false,
     queued_at timestamptz NOT NULL DEFAULT now(),
     available_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (tenant_id, user_id, run_no)
@@ -112,6 +114,7 @@ CREATE TABLE start_key (
     run_no bigint NOT NULL,
     run_id text NOT NULL,
     thread_id text NOT NULL,
+    thread_no bigint NOT NULL,
     epoch text NOT NULL,
     seq bigint NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
@@ -237,8 +240,11 @@ BEGIN
             SELECT coalesce(max(r.status), 'stopped') INTO o_status FROM run r
                 WHERE r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = k.run_no;
             o_position := queue_position(p_tenant, p_user, k.run_no);
-            SELECT x.thread_no INTO o_thread_no FROM thread_head x
-                WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_id = k.thread_id AND x.epoch = k.epoch;
+            -- The thread may have got a new epoch since, or have been deleted and its name made anew.
+            SELECT x.thread_no, x.epoch INTO o_thread_no, h.epoch FROM thread_head x
+                WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_id = k.thread_id
+                    AND x.thread_no = k.thread_no;
+            o_epoch := coalesce(h.epoch, k.epoch);
             RETURN;
         END IF;
     END IF;
@@ -265,14 +271,22 @@ BEGIN
                 RETURN;
             END IF;
         END IF;
-        PERFORM 1 FROM run WHERE run_id = p_run_id AND tenant_id = p_tenant AND user_id = p_user;
+        SELECT r.run_no INTO o_run_no FROM run r
+            WHERE r.run_id = p_run_id AND r.tenant_id = p_tenant AND r.user_id = p_user;
         IF FOUND THEN
+            -- Taken while this call waited for the thread, by a copy of itself: the caller asks again, and is told so.
+            IF o_run_no = p_run_no OR (p_key IS NOT NULL AND EXISTS (SELECT 1 FROM start_key s
+                WHERE s.tenant_id = p_tenant AND s.user_id = p_user AND s.idempotency_key = p_key))
+            THEN
+                RAISE unique_violation USING MESSAGE = 'a copy of this start was accepted meanwhile';
+            END IF;
+            o_run_no := NULL;
             outcome := 'run_id_conflict';
             RETURN;
         END IF;
     END IF;
     IF p_thread_no IS NULL THEN
-        UPDATE thread_head SET last_seq = last_seq + 1, last_turn = last_turn + 65536, updated_at = now(),
+        UPDATE thread_head SET last_seq = last_seq + 1, last_turn = last_turn + 4294967296, updated_at = clock_timestamp(),
             waiting = waiting + CASE WHEN running_run_no IS NULL AND waiting = 0 AND p_owner IS NOT NULL THEN 0 ELSE 1 END,
             running_run_no = CASE WHEN running_run_no IS NULL AND waiting = 0 AND p_owner IS NOT NULL
                 THEN p_run_no ELSE running_run_no END
@@ -283,36 +297,38 @@ BEGIN
         END IF;
     ELSE
         INSERT INTO thread_head (tenant_id, user_id, thread_id, thread_no, epoch, last_seq, last_turn, waiting, running_run_no)
-            VALUES (p_tenant, p_user, p_thread_id, p_thread_no, left(replace(gen_random_uuid()::text, '-', ''), 12), 1, 65536,
+            VALUES (p_tenant, p_user, p_thread_id, p_thread_no, left(replace(gen_random_uuid()::text, '-', ''), 12), 1, 4294967296,
                 CASE WHEN p_owner IS NULL THEN 1 ELSE 0 END, CASE WHEN p_owner IS NULL THEN NULL ELSE p_run_no END)
             RETURNING * INTO h;
         INSERT INTO thread (tenant_id, user_id, thread_no, thread_id) VALUES (p_tenant, p_user, p_thread_no, p_thread_id);
     END IF;
     runs := h.running_run_no IS NOT DISTINCT FROM p_run_no;
+    o_at := clock_timestamp();
     IF p_key IS NOT NULL THEN
-        INSERT INTO start_key (tenant_id, user_id, idempotency_key, content_hash, run_no, run_id, thread_id, epoch, seq)
-            VALUES (p_tenant, p_user, p_key, p_hash, p_run_no, p_run_id, p_thread_id, h.epoch, h.last_seq - 1);
+        INSERT INTO start_key (tenant_id, user_id, idempotency_key, content_hash, run_no, run_id, thread_id, thread_no,
+                epoch, seq)
+            VALUES (p_tenant, p_user, p_key, p_hash, p_run_no, p_run_id, p_thread_id, h.thread_no, h.epoch, h.last_seq - 1);
     END IF;
     INSERT INTO run (tenant_id, user_id, run_no, run_id, thread_no, turn, kind, agent, status, fence, context, first_seq,
-            started_seq, started_at)
+            started_seq, started_at, accepted_at)
         VALUES (p_tenant, p_user, p_run_no, p_run_id, h.thread_no, h.last_turn, p_kind, p_agent,
             CASE WHEN runs THEN 'running' ELSE 'queued' END, CASE WHEN runs THEN 1 ELSE 0 END, p_context, h.last_seq,
-            CASE WHEN runs THEN h.last_seq END, CASE WHEN runs THEN now() END);
+            CASE WHEN runs THEN h.last_seq END, CASE WHEN runs THEN o_at END, o_at);
     INSERT INTO run_queue (tenant_id, user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun_fence)
         VALUES (p_tenant, p_user, p_run_no, p_thread_id, h.thread_no, h.last_turn, p_agent,
             CASE WHEN runs THEN p_owner END, CASE WHEN runs THEN 1 ELSE 0 END, CASE WHEN runs THEN 1 END);
-    INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content)
-        VALUES (p_tenant, p_user, h.thread_no, h.last_turn, 0, p_run_no, p_run_no, p_text);
-    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body)
+    INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content, created_at)
+        VALUES (p_tenant, p_user, h.thread_no, h.last_turn, 0, p_run_no, p_run_no, p_text, o_at);
+    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body, at)
         VALUES (p_tenant, p_user, h.thread_no, h.last_seq, p_run_no, 1, 1,
             CASE WHEN runs THEN 'agent_started' ELSE 'agent_queued' END,
-            CASE WHEN runs THEN NULL ELSE '{"position":' || h.waiting || '}' END);
+            CASE WHEN runs THEN NULL ELSE '{"position":' || h.waiting || '}' END, o_at);
     outcome := 'accepted';
     o_thread_id := p_thread_id; o_epoch := h.epoch; o_run_no := p_run_no; o_run_id := p_run_id;
     o_status := CASE WHEN runs THEN 'running' ELSE 'queued' END;
     o_seq := h.last_seq - 1;
     o_position := CASE WHEN runs THEN 0 ELSE h.waiting END;
-    o_thread_no := h.thread_no; o_turn := h.last_turn; o_at := now(); o_claimed := runs;
+    o_thread_no := h.thread_no; o_turn := h.last_turn; o_claimed := runs;
 END $$;
 
 -- How many runs of its thread wait before a run that waits, itself included; 0 where it does not wait.
@@ -339,14 +355,17 @@ DECLARE
     r run;
     q run_queue;
     next_no bigint;
+    v_before integer := p_first - 1;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
-    o_skipped := 0; o_at := now();
+    o_skipped := 0;
     UPDATE thread_head SET last_seq = last_seq + n,
         running_run_no = CASE WHEN p_status IS NULL THEN running_run_no END,
-        updated_at = CASE WHEN p_status IS NULL THEN updated_at ELSE now() END
+        updated_at = CASE WHEN p_status IS NULL THEN updated_at ELSE clock_timestamp() END
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND running_run_no = p_run_no
         RETURNING * INTO h;
+    -- After the lock, so that times go with the numbers.
+    o_at := clock_timestamp();
     IF NOT FOUND THEN
         -- Ended already: by this very call, whose answer was lost, or by another.
         SELECT * INTO r FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no;
@@ -355,13 +374,11 @@ BEGIN
         o_last_seq := r.ended_seq; o_skipped := n;
         IF outcome = 'written' AND p_owner IS NOT NULL THEN
             -- What that call claimed and nobody has worked on since: a run that had waited, with nothing written yet.
-            SELECT q2.run_no INTO next_no FROM thread_head h2 JOIN run_queue q2
-                ON q2.tenant_id = p_tenant AND q2.user_id = p_user AND q2.run_no = h2.running_run_no
-                WHERE h2.tenant_id = p_tenant AND h2.user_id = p_user AND h2.thread_id = p_thread_id
-                    AND q2.owner = p_owner AND q2.fence = 1 AND q2.begun_fence = 1 AND q2.ordinal = 2
-                    AND q2.queued_at < (SELECT x.started_at FROM run x
-                        WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = q2.run_no);
-            IF FOUND THEN
+            SELECT running_run_no INTO next_no FROM thread_head
+                WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id;
+            SELECT * INTO q FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = next_no;
+            SELECT * INTO r FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = next_no;
+            IF q.owner = p_owner AND q.fence = 1 AND q.begun_fence = 1 AND q.ordinal = 2 AND r.started_seq > r.first_seq THEN
                 o_next := begin_claimed(p_tenant, p_user, next_no);
             END IF;
         END IF;
@@ -370,7 +387,10 @@ BEGIN
     IF p_status IS NULL THEN
         UPDATE run_queue SET ordinal = p_first + n - 1, attempt = p_attempt
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no AND fence = p_fence
-                AND ordinal = p_first - 1 RETURNING stop_reason INTO o_stop_reason;
+                AND ordinal = p_first - 1 RETURNING * INTO q;
+        IF q.stopping THEN
+            o_stop_reason := stop_reason_of(p_tenant, p_user, p_run_no);
+        END IF;
     ELSE
         DELETE FROM run_queue
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no AND fence = p_fence
@@ -384,8 +404,12 @@ BEGIN
             outcome := 'fenced'; o_last_seq := h.last_seq - n;
             RETURN;
         END IF;
-        o_skipped := least(n, q.ordinal - p_first + 1);
-        o_stop_reason := q.stop_reason;
+        -- An ending that were written would have taken the row out of the queue: its last event is not.
+        o_skipped := least(CASE WHEN p_status IS NULL THEN n ELSE n - 1 END, q.ordinal - p_first + 1);
+        v_before := q.ordinal - o_skipped;
+        IF q.stopping THEN
+            o_stop_reason := stop_reason_of(p_tenant, p_user, p_run_no);
+        END IF;
         UPDATE thread_head SET last_seq = last_seq - o_skipped
             WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id RETURNING * INTO h;
         IF p_status IS NULL THEN
@@ -395,19 +419,19 @@ BEGIN
             DELETE FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no;
         END IF;
     END IF;
-    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body)
-        SELECT p_tenant, p_user, h.thread_no, h.last_seq - n + o, p_run_no, p_first + o - 1, p_attempt, t, b
+    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body, at)
+        SELECT p_tenant, p_user, h.thread_no, h.last_seq - n + o, p_run_no, v_before + o, p_attempt, t, b, o_at
         FROM unnest(p_types, p_bodies) WITH ORDINALITY AS x (t, b, o) WHERE o > o_skipped;
     outcome := 'written'; o_last_seq := h.last_seq;
     IF p_status IS NULL THEN
         RETURN;
     END IF;
-    UPDATE run SET status = p_status, fence = p_fence, attempt = p_attempt, ordinal = p_first + n - 1,
-        error_code = p_error_code, ended_seq = h.last_seq, ended_at = now()
+    UPDATE run SET status = p_status, fence = p_fence, attempt = p_attempt, ordinal = v_before + n,
+        error_code = p_error_code, ended_seq = h.last_seq, ended_at = o_at
         WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no RETURNING * INTO r;
     IF p_response <> '' THEN
-        INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content)
-            VALUES (p_tenant, p_user, h.thread_no, r.turn, 1, p_run_no + 1, p_run_no, p_response);
+        INSERT INTO message (tenant_id, user_id, thread_no, turn, role, message_no, run_no, content, created_at)
+            VALUES (p_tenant, p_user, h.thread_no, r.turn, 1, p_run_no + 1, p_run_no, p_response, o_at);
     END IF;
     IF h.waiting > 0 AND p_owner IS NOT NULL THEN
         UPDATE run_queue SET owner = p_owner, fence = fence + 1 WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = (
@@ -423,6 +447,11 @@ BEGIN
     END IF;
 END $$;
 
+CREATE FUNCTION stop_reason_of(p_tenant text, p_user text, p_run_no bigint) RETURNS text
+LANGUAGE sql STABLE SET search_path = agentws, pg_temp AS $$
+    SELECT stop_reason FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no
+$$;
+
 -- Writes agent_started of a claimed run whose head this transaction holds, and tells all that its worker needs.
 CREATE FUNCTION begin_claimed(p_tenant text, p_user text, p_run_no bigint) RETURNS json
 LANGUAGE plpgsql SET search_path = agentws, pg_temp AS $$
@@ -437,10 +466,10 @@ BEGIN
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no RETURNING * INTO q;
         UPDATE thread_head SET last_seq = last_seq + 1
             WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id RETURNING * INTO h;
-        UPDATE run SET status = 'running', fence = q.fence, started_seq = h.last_seq, started_at = now()
-            WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no;
-        INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type)
-            VALUES (p_tenant, p_user, q.thread_no, h.last_seq, p_run_no, q.ordinal, q.attempt, 'agent_started');
+        UPDATE run SET status = 'running', fence = q.fence, started_seq = h.last_seq, started_at = clock_timestamp()
+            WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no RETURNING * INTO r;
+        INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, at)
+            VALUES (p_tenant, p_user, q.thread_no, h.last_seq, p_run_no, q.ordinal, q.attempt, 'agent_started', r.started_at);
     ELSE
         SELECT * INTO h FROM thread_head WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id;
     END IF;
@@ -449,8 +478,8 @@ BEGIN
         'run_no', r.run_no, 'run_id', r.run_id, 'thread_id', q.thread_id, 'thread_no', q.thread_no, 'epoch', h.epoch,
         'turn', r.turn, 'agent', r.agent, 'fence', q.fence, 'attempt', q.attempt, 'ordinal', q.ordinal,
         'was_begun', q.begun_fence <> q.fence,
-        'untouched', q.attempt = 1 AND q.ordinal = CASE WHEN r.started_seq = r.first_seq THEN 1 ELSE 2 END, 'seq', r.started_seq, 'accepted_at', r.accepted_at, 'started_at', r.started_at,
-        'stop_reason', q.stop_reason, 'context', r.context,
+        'untouched', q.begun_fence = q.fence - 1 AND q.attempt = 1 AND q.ordinal = CASE WHEN r.started_seq = r.first_seq THEN 1 ELSE 2 END, 'seq', r.started_seq, 'accepted_at', r.accepted_at, 'started_at', r.started_at,
+        'stop_reason', CASE WHEN q.stopping THEN r.stop_reason END, 'context', r.context,
         'text', (SELECT m.content FROM message m WHERE m.tenant_id = p_tenant AND m.user_id = p_user
             AND m.thread_no = q.thread_no AND m.turn = r.turn AND m.role = 0),
         'elapsed_ms', greatest(0, (extract(epoch FROM clock_timestamp() - r.started_at) * 1000)::bigint));
@@ -531,8 +560,10 @@ BEGIN
         IF q.owner IS NULL THEN
             o_run_ids := o_run_ids || end_waiting(p_tenant, p_user, q, p_reason);
         ELSE
-            UPDATE run_queue SET stop_reason = coalesce(stop_reason, p_reason)
-                WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no;
+            UPDATE run_queue SET stopping = true
+                WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no AND NOT stopping;
+            UPDATE run SET stop_reason = p_reason
+                WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no AND stop_reason IS NULL;
             o_running := o_running || q.run_no;
             o_run_ids := o_run_ids || (SELECT x.run_id FROM run x
                 WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = q.run_no);
@@ -554,14 +585,14 @@ DECLARE
     r run;
 BEGIN
     DELETE FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no;
-    UPDATE thread_head SET last_seq = last_seq + 1, waiting = waiting - 1, updated_at = now()
+    UPDATE thread_head SET last_seq = last_seq + 1, waiting = waiting - 1, updated_at = clock_timestamp()
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id RETURNING * INTO h;
-    UPDATE run SET status = 'stopped', ordinal = q.ordinal + 1, ended_seq = h.last_seq, ended_at = now()
+    UPDATE run SET status = 'stopped', ordinal = q.ordinal + 1, ended_seq = h.last_seq, ended_at = clock_timestamp()
         WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no RETURNING * INTO r;
-    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body)
+    INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body, at)
         VALUES (p_tenant, p_user, q.thread_no, h.last_seq, q.run_no, q.ordinal + 1, q.attempt, 'agent_stopped',
             json_build_object('reason', p_reason, 'duration_ms',
-                greatest(0, (extract(epoch FROM clock_timestamp() - r.accepted_at) * 1000)::bigint))::text);
+                greatest(0, (extract(epoch FROM r.ended_at - r.accepted_at) * 1000)::bigint))::text, r.ended_at);
     RETURN r.run_id;
 END $$;
 
@@ -576,26 +607,38 @@ BEGIN
 END $$;
 
 -- A page of a thread's events after p_after, oldest first; nothing where the thread's epoch is not p_epoch.
-CREATE FUNCTION read_events(p_tenant text, p_user text, p_thread_id text, p_epoch text, p_after bigint, p_limit integer)
+-- It ends after p_limit rows, or with the row that makes it longer than p_bytes; more: it ended so, ask on.
+CREATE FUNCTION read_events(
+    p_tenant text, p_user text, p_thread_id text, p_epoch text, p_after bigint, p_limit integer, p_bytes integer)
 RETURNS TABLE (seq bigint, from_seq bigint, type text, ordinal integer, attempt smallint, at timestamptz, body text,
-    run_no bigint, run_id text, agent text, content text)
+    run_no bigint, run_id text, agent text, content text, more boolean)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp
 -- Each event finds its run and its message by their keys, whatever the planner thinks of tables that it has not seen.
 SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off AS $$
 DECLARE
     v_thread_no bigint;
+    v_rows integer := 0;
+    v_bytes integer := 0;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
     SELECT h.thread_no INTO v_thread_no FROM thread_head h
         WHERE h.tenant_id = p_tenant AND h.user_id = p_user AND h.thread_id = p_thread_id AND h.epoch = p_epoch;
-    RETURN QUERY SELECT e.seq, e.from_seq, e.type, e.ordinal, e.attempt, e.at, e.body, r.run_no, r.run_id, r.agent, m.content
+    FOR seq, from_seq, type, ordinal, attempt, at, body, run_no, run_id, agent, content IN
+        SELECT e.seq, e.from_seq, e.type, e.ordinal, e.attempt, e.at, e.body, r.run_no, r.run_id, r.agent, m.content
         FROM event e
         JOIN run r ON r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = e.run_no
         LEFT JOIN message m ON m.tenant_id = p_tenant AND m.user_id = p_user AND m.thread_no = v_thread_no AND m.turn = r.turn
             AND m.role = CASE e.type WHEN 'agent_started' THEN 0 WHEN 'agent_completed' THEN 1 WHEN 'agent_error' THEN 1
                 WHEN 'agent_stopped' THEN 1 END
         WHERE e.tenant_id = p_tenant AND e.user_id = p_user AND e.thread_no = v_thread_no AND e.seq > p_after
-        ORDER BY e.seq LIMIT p_limit;
+        ORDER BY e.seq LIMIT p_limit
+    LOOP
+        v_rows := v_rows + 1;
+        v_bytes := v_bytes + coalesce(octet_length(body), 0) + coalesce(octet_length(content), 0);
+        more := v_rows = p_limit OR v_bytes > p_bytes;
+        RETURN NEXT;
+        EXIT WHEN v_bytes > p_bytes;
+    END LOOP;
 END $$;
 
 -- Messages of the turns before p_turn (and, paging back, before a message), newest first.
@@ -619,18 +662,18 @@ LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
     INSERT INTO node (node_id, name, expires_at) VALUES (p_node, p_name, clock_timestamp() + p_ttl)
 $$;
 
--- Renews a lease that has not run out. alive: it had not. The runs that this node holds, and why they
--- are to stop, null where they are not.
+-- Renews a lease that has not run out. alive: it had not. The runs that this node holds, and which
+-- of them are to stop.
 CREATE FUNCTION renew_node(
     p_node bigint, p_ttl interval,
-    OUT alive boolean, OUT tenants text[], OUT users text[], OUT runs bigint[], OUT stop_reasons text[]
+    OUT alive boolean, OUT tenants text[], OUT users text[], OUT runs bigint[], OUT stopping boolean[]
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 BEGIN
     UPDATE node SET expires_at = clock_timestamp() + p_ttl WHERE node_id = p_node AND expires_at > clock_timestamp();
     alive := FOUND;
     SELECT coalesce(array_agg(tenant_id), '{}'), coalesce(array_agg(user_id), '{}'), coalesce(array_agg(run_no), '{}'),
-        coalesce(array_agg(stop_reason), '{}')
-        INTO tenants, users, runs, stop_reasons FROM run_queue WHERE owner = p_node;
+        coalesce(array_agg(q.stopping), '{}')
+        INTO tenants, users, runs, stopping FROM run_queue q WHERE q.owner = p_node;
 END $$;
 
 CREATE FUNCTION remove_node(p_node bigint) RETURNS void
@@ -712,6 +755,7 @@ ALTER FUNCTION create_thread OWNER TO agentws_app;
 ALTER FUNCTION accept OWNER TO agentws_app;
 ALTER FUNCTION queue_position OWNER TO agentws_app;
 ALTER FUNCTION append OWNER TO agentws_app;
+ALTER FUNCTION stop_reason_of OWNER TO agentws_app;
 ALTER FUNCTION begin_claimed OWNER TO agentws_app;
 ALTER FUNCTION begin_run OWNER TO agentws_app;
 ALTER FUNCTION read_remains OWNER TO agentws_app;
