@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from agentws.core.agent import AgentSpec
 from agentws.core.run import Claim, RunKey
-from agentws.ports import Broker
 from agentws.runtime.recorder import publish_first
 from agentws.runtime.supervisor import Services, Supervisor
 
@@ -79,6 +78,7 @@ class Worker:
         """Works on a claim in a task of its own. `reserved`: `reserve` has taken its slot."""
         if not reserved:
             self._taken += 1
+        self._publish_first(claim)
         task = asyncio.get_running_loop().create_task(self._run_all(claim))
         self._tasks.add(task)
         self._idle.clear()
@@ -130,15 +130,16 @@ class Worker:
         following: Claim | None = claim
         try:
             while following is not None:
-                if not following.lost:
-                    publish_first(following, self._broker)
                 following = await self.run(following)
+                if following is not None:
+                    self._publish_first(following)
         finally:
             self.release()
 
-    @property
-    def _broker(self) -> Broker:
-        return self._services.broker
+    def _publish_first(self, claim: Claim) -> None:
+        """Tells of a claim's `agent_started`; here, so that it goes out with the answer to the start."""
+        if not claim.lost:
+            publish_first(claim, self._services.broker)
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:
         self._tasks.discard(task)
