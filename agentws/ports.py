@@ -29,6 +29,7 @@ __all__ = [
     "Renewal",
     "Run",
     "Starts",
+    "Stopping",
     "StoreUnavailable",
     "ThreadKey",
     "Threads",
@@ -41,6 +42,14 @@ class StoreUnavailable(Exception):
 
 class Fenced(Exception):
     """The run belongs to another by now, or has ended: nothing was written, and nothing may be written any more."""
+
+
+class Stopping(Exception):
+    """A stop was accepted before the run's end was written: it ends in `agent_stopped`. Nothing was written."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +124,10 @@ class Journal(Protocol):
         next_owner: int | None,
         agents: Sequence[str],
     ) -> Appended:
-        """Numbers and writes a run's events from an ordinal on, once; with an ending ends it. Atomic. Raises Fenced."""
+        """Numbers and writes a run's events from an ordinal on, once; with an ending ends it. Atomic.
+
+        Raises Fenced; with an ending that is no stop, Stopping where a stop was accepted before.
+        """
 
     async def read_head(self, principal: Principal, thread_id: ThreadId) -> Head | None:
         """The numbers of a thread; None where this user has no such thread."""

@@ -13,7 +13,7 @@ from functools import partial
 from agentws.core.framing import Origin, Record, frame
 from agentws.core.replay import Batch, Item
 from agentws.core.run import Appended, Claim, Draft, Ending
-from agentws.ports import Broker, Journal, StoreUnavailable, ThreadKey
+from agentws.ports import Broker, Journal, Stopping, StoreUnavailable, ThreadKey
 from agentws.wire.codec import clean, encode_text, timestamp
 from agentws.wire.events import AgentMessage, EventType
 
@@ -168,9 +168,17 @@ class Recorder:
 
         Returns:
             The thread's next run, where one was waiting and `next_owner` has claimed it.
+
+        Raises:
+            Stopping: if it has to end in `agent_stopped`; the rest is still to be written, by another call.
         """
         self._closed = True
-        appended = await self._append([*self._take(), *drafts], ending=ending, next_owner=next_owner, agents=agents)
+        rest = self._take()
+        try:
+            appended = await self._append([*rest, *drafts], ending=ending, next_owner=next_owner, agents=agents)
+        except Stopping:
+            self._pending[:0] = rest
+            raise
         return appended.next
 
     def resume(self, ordinal: int) -> None:

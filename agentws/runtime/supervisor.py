@@ -21,7 +21,7 @@ from agentws.core.agent import AgentSpec
 from agentws.core.context import UserExecutionContext, freeze
 from agentws.core.remains import Remains, read_remains
 from agentws.core.run import Claim, Draft, Ending, Ticket
-from agentws.ports import Broker, Fenced, Journal, Starts, StoreUnavailable
+from agentws.ports import Broker, Fenced, Journal, Starts, Stopping, StoreUnavailable
 from agentws.runtime.recorder import Recorder
 from agentws.runtime.run import AgentRun
 from agentws.runtime.verdict import Verdict, close_lost, failure, judge
@@ -229,12 +229,20 @@ class Supervisor:
 
     async def _end(self, run: AgentRun, verdict: Verdict) -> Claim | None:
         closing = run.close_open((self._cause or _Cause.STOPPED).value)
-        text = self._recorder.text if verdict.answer is None else verdict.answer
-        return await self._write_end(verdict, closing, text, self._elapsed_ms())
+        return await self._write_end(verdict, closing, self._recorder.text, self._elapsed_ms())
 
     async def _write_end(
-        self, verdict: Verdict, closing: Sequence[Draft], response: str, duration_ms: int
+        self, verdict: Verdict, closing: Sequence[Draft], written: str, duration_ms: int
     ) -> Claim | None:
+        """Ends the run: in the verdict, unless a stop was accepted while that was on its way."""
+        try:
+            return await self._write(verdict, closing, written, duration_ms)
+        except Stopping as stopping:
+            stopped = Verdict(EventType.AGENT_STOPPED, reason=stopping.reason)
+            return await self._write(stopped, closing, written, duration_ms)
+
+    async def _write(self, verdict: Verdict, closing: Sequence[Draft], written: str, duration_ms: int) -> Claim | None:
+        response = written if verdict.answer is None else verdict.answer
         ended = AgentEnded(
             duration_ms=duration_ms,
             code=verdict.code or UNSET,

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from agentws.core.context import Principal
 from agentws.core.framing import Origin, Record
 from agentws.core.run import Appended, Claim, Draft, Ending, Message
-from agentws.ports import Fenced, Head, Page, ThreadKey
+from agentws.ports import Fenced, Head, Page, Stopping, ThreadKey
 from agentws.store.pool import Database
 from agentws.store.runs import claim_of
 from agentws.wire.codec import timestamp
@@ -53,6 +53,8 @@ class PgJournal:
             agents,
         )
         row = rows[0]
+        if row["outcome"] == "stopping":
+            raise Stopping(row["o_stop_reason"])
         if row["outcome"] != "written":
             raise Fenced(claim.run_id)
         told = row["o_next"]

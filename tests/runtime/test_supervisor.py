@@ -18,6 +18,7 @@ from agentws.runtime.supervisor import Supervisor
 from agentws.store.journal import PgJournal
 
 from ..conftest import StartService
+from ..faults import Line
 from ..peers import TERMINAL, peer
 
 Agent = Callable[[agentws.Run], Awaitable[Any]]
@@ -264,3 +265,25 @@ async def test_odd_values_of_an_agent_do_not_hide_what_follows(
         client.send(type="subscribe", thread_id=events[0]["thread_id"])
         await client.until_type("caught_up")
         assert [frame for frame in client.frames if "event_id" in frame] == events
+
+
+async def test_a_stop_that_was_accepted_before_the_end_was_written_is_kept(
+    start_service: StartService, line: Line
+) -> None:
+    async def agent(run: agentws.Run) -> str:
+        await run.write("all of it")
+        line.hold("append")
+        return "another text"
+
+    service = await start_service({"quick": agent})
+    async with peer(service) as client:
+        accepted = await client.ask("hi")
+        await line.waiting.wait()
+        client.send(type="stop_agent", run_id=accepted["run_id"], reason="changed my mind")
+        stopped = await client.until_type("stop_accepted")
+        assert stopped["run_ids"] == [accepted["run_id"]]
+        line.mend()
+        events = await client.ended(accepted["run_id"])
+    assert ending(events) == ("agent_stopped", None, "all of it")
+    assert events[-1]["payload"]["reason"] == "changed my mind"
+    assert [event["payload"]["text"] for event in events if event["type"] == "agent_message"] == ["all of it"]

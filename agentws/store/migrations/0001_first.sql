@@ -341,7 +341,8 @@ LANGUAGE sql STABLE SET search_path = agentws, pg_temp AS $$
 $$;
 
 -- Appends a run's events from ordinal p_first on, and with p_status ends the run in the same transaction.
--- outcome: written, fenced (another holds the run, or it has ended otherwise). o_skipped events were there already.
+-- outcome: written, fenced (another holds the run, or it has ended otherwise), stopping (a stop was accepted: it has to
+-- end in that, and nothing was written). o_skipped events were there already.
 -- With p_owner the thread's next waiting run, if its agent is one of p_agents, is claimed for it: o_next.
 CREATE FUNCTION append(
     p_tenant text, p_user text, p_thread_id text, p_run_no bigint, p_fence integer, p_attempt smallint, p_first integer,
@@ -394,7 +395,7 @@ BEGIN
     ELSE
         DELETE FROM run_queue
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no AND fence = p_fence
-                AND ordinal = p_first - 1;
+                AND ordinal = p_first - 1 AND (NOT stopping OR p_status = 'stopped');
     END IF;
     IF NOT FOUND THEN
         SELECT * INTO q FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no FOR UPDATE;
@@ -402,6 +403,13 @@ BEGIN
             UPDATE thread_head SET last_seq = last_seq - n, running_run_no = p_run_no
                 WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id;
             outcome := 'fenced'; o_last_seq := h.last_seq - n;
+            RETURN;
+        END IF;
+        IF q.stopping AND p_status <> 'stopped' THEN
+            UPDATE thread_head SET last_seq = last_seq - n, running_run_no = p_run_no
+                WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id;
+            outcome := 'stopping'; o_last_seq := h.last_seq - n;
+            o_stop_reason := stop_reason_of(p_tenant, p_user, p_run_no);
             RETURN;
         END IF;
         -- An ending that were written would have taken the row out of the queue: its last event is not.
