@@ -41,5 +41,3 @@ def configure(level: int = logging.INFO) -> None:
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("agentws").setLevel(level)
     logging.getLogger("uvicorn.error").addFilter(_RefusedUpgrades())
-    # Each failed reconnection with a traceback; that the database is away is said by ours, once.
-    logging.getLogger("asyncpg.pool").setLevel(logging.ERROR)

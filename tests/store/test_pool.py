@@ -255,8 +255,7 @@ async def test_a_call_without_an_answer_in_time_is_unavailable_and_leaves_the_po
 async def test_a_call_that_gets_no_connection_in_time_is_unavailable(database: TestDatabase) -> None:
     pool = Database(database.url, size=1, timeout_s=0.5)
     await pool.open(wait_s=LIMIT_S)
-    assert pool._pool is not None
-    async with pool._pool.acquire():
+    async with pool._free:
         with pytest.raises(StoreUnavailable):
             await pool.system("SELECT 1")
     await pool.close()
