@@ -146,7 +146,7 @@ async def ask(server: EmbeddedPostgres, *statements: str) -> object:
                 return [await connection.fetchval(statement) for statement in statements][-1]
             finally:
                 await connection.close()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0)
     raise AssertionError("no connection")
 
 
