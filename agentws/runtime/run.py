@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from agentws.core.context import UserExecutionContext
+from agentws.core.context import UserExecutionContext, freeze
 from agentws.core.run import Claim, Draft, Message
 from agentws.ports import Journal
 from agentws.runtime.recorder import Recorder
@@ -29,8 +29,9 @@ from agentws.wire.events import (
     ToolError,
     ToolExecuting,
 )
+from agentws.wire.ids import request_id_of
 
-__all__ = ["AgentRun"]
+__all__ = ["AgentRun", "context_of"]
 
 log = logging.getLogger("agentws.runtime")
 
@@ -165,6 +166,22 @@ class AgentRun:
             duration_ms=round((time.monotonic() - began) * 1000),
         )
         return Draft(EventType.TOOL_COMPLETED, encode_text(completed))
+
+
+def context_of(claim: Claim, *, attempt: int) -> UserExecutionContext:
+    """What an agent may know of the request that a claim stands for."""
+    given = {} if claim.context is None else {"context": freeze(msgspec.json.decode(claim.context))}
+    return UserExecutionContext(
+        tenant_id=claim.principal.tenant_id,
+        user_id=claim.principal.user_id,
+        thread_id=claim.thread_id,
+        run_id=claim.run_id,
+        request_id=request_id_of(claim.run_no),
+        connection_id=claim.connection_id,
+        created_at=claim.accepted_at,
+        attempt=attempt,
+        **given,
+    )
 
 
 def _tool_name(name: str) -> str:

@@ -14,21 +14,18 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
 
-import msgspec
 from msgspec import UNSET
 
 from agentws.core.agent import AgentSpec
-from agentws.core.context import UserExecutionContext, freeze
 from agentws.core.remains import Remains, read_remains
 from agentws.core.run import Claim, Draft, Ending, Ticket
 from agentws.ports import Broker, Fenced, Journal, Starts, Stopping, StoreUnavailable
 from agentws.runtime.recorder import Recorder
-from agentws.runtime.run import AgentRun
+from agentws.runtime.run import AgentRun, context_of
 from agentws.runtime.verdict import Verdict, close_lost, failure, judge
 from agentws.wire.codec import encode_text
 from agentws.wire.errors import CATALOGUE, AgentError
 from agentws.wire.events import AgentEnded, EventType
-from agentws.wire.ids import request_id_of
 
 __all__ = ["Services", "Supervisor"]
 
@@ -128,7 +125,7 @@ class Supervisor:
             await self._restart(remains)
         self._run = AgentRun(
             self._claim,
-            self._context(),
+            context_of(self._claim, attempt=self._recorder.attempt),
             self._recorder,
             journal=self._services.journal,
             executor=self._services.executor,
@@ -199,21 +196,6 @@ class Supervisor:
             self._services.abandoned.add(self._agent)
             self._agent.add_done_callback(self._services.abandoned.discard)
         self._recorder.discard()
-
-    def _context(self) -> UserExecutionContext:
-        claim = self._claim
-        given = {} if claim.context is None else {"context": freeze(msgspec.json.decode(claim.context))}
-        return UserExecutionContext(
-            tenant_id=claim.principal.tenant_id,
-            user_id=claim.principal.user_id,
-            thread_id=claim.thread_id,
-            run_id=claim.run_id,
-            request_id=request_id_of(claim.run_no),
-            connection_id=claim.connection_id,
-            created_at=claim.accepted_at,
-            attempt=self._recorder.attempt,
-            **given,
-        )
 
     # How a run ends
 

@@ -75,14 +75,14 @@ class Store:
 
     async def finish(
         self, claim: Claim, *, first: int = 2, response: str | None = "answer", owner: int | None = None,
-        agents: Sequence[str] = ("demo",),
+        agents: Sequence[str] = ("demo",), stopped: bool = False,
     ) -> Appended:  # fmt: skip
         return await self.journal.append(
             claim,
             first,
-            [Draft(EventType.AGENT_COMPLETED, '{"duration_ms":1}', response)],
+            [Draft(EventType.AGENT_STOPPED if stopped else EventType.AGENT_COMPLETED, '{"duration_ms":1}', response)],
             attempt=claim.attempt,
-            ending=Ending(status="completed", response=response),
+            ending=Ending(status="stopped" if stopped else "completed", response=response),
             next_owner=owner,
             agents=agents,
         )

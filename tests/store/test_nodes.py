@@ -77,7 +77,7 @@ async def test_a_renewal_brings_the_runs_of_this_node_and_the_marks_to_stop(stor
     assert renewal.alive
     assert renewal.owned == {key(anns), key(bobs)}
     assert renewal.stops == {key(bobs)}
-    await store.finish(bobs)
+    await store.finish(bobs, stopped=True)
     renewal = await store.nodes.renew(NODE, ttl_s=TTL_S)
     assert renewal.owned == {key(anns)}
     assert not renewal.stops

@@ -9,7 +9,7 @@ import pytest
 
 from agentws.core.context import Principal
 from agentws.core.run import Draft, Stopped
-from agentws.ports import Fenced, StoreUnavailable
+from agentws.ports import Fenced, Stopping, StoreUnavailable
 from agentws.wire.errors import Fault
 from agentws.wire.events import EventType
 from agentws.wire.ids import RunId, ThreadId, ThreadNo, new_number
@@ -352,7 +352,10 @@ async def test_stopping_a_thread_stops_its_running_and_its_waiting_runs(store: S
     ended = [run for _, type_, run in await store.events() if type_ == "agent_stopped"]
     assert ended == waiting
     assert (await store.append(elsewhere, 2, piece("x"))).stop_reason is None
-    assert (await store.finish(claim, owner=NODE)).next is None
+    with pytest.raises(Stopping, match="user"):
+        await store.finish(claim, owner=NODE)
+    assert (await store.finish(claim, owner=NODE, stopped=True)).next is None
+    assert [type_ for _, type_, run in await store.events() if run == claim.run_id][1:] == ["agent_stopped"]
     idle = await stop(store, thread_id=T)
     assert (idle.run_ids, idle.already_ended, idle.running) == ([], [], [])
 
