@@ -181,3 +181,20 @@ async def test_a_start_follows_again_after_its_thread_got_a_new_epoch(
         assert ended["reason"] == "epoch_changed"
         again = await client.run("again", agent="echo", thread_id=first[0]["thread_id"])
         assert {event["epoch"] for event in again} == {"other"}
+
+
+async def test_a_hint_of_what_is_not_there_is_not_looked_for_without_end(
+    start_service: StartService, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = LocalBroker.publish
+
+    def publish_and_boast(self: LocalBroker, key: ThreadKey, batch: Batch) -> None:
+        plain(self, key, batch)
+        plain(self, key, Batch(epoch=batch.epoch, after_seq=10**6, last_seq=10**6))
+
+    monkeypatch.setattr(LocalBroker, "publish", publish_and_boast)
+    service = await start_service(poll_interval_ms=50)
+    async with peer(service) as client:
+        await client.run("hi", agent="echo")
+        await line.answered("read_heads", line.calls.count("read_heads") + 3)
+        assert line.calls.count("read_events") < 20

@@ -333,3 +333,19 @@ async def test_messages_are_in_the_order_of_the_queue_and_paged_back(store: Stor
     assert await told(third, before=newest) == ["u1"]
     assert await told(second) == ["u1", "a1"]
     assert await told(claim) == []
+
+
+async def test_a_page_ends_with_the_event_that_makes_it_long_enough(store: Store) -> None:
+    claim = await store.claimed()
+    await store.append(claim, 2, *(piece("x" * 1000) for _ in range(5)))
+
+    async def read(after: int, most_bytes: int) -> tuple[list[int], bool]:
+        page = await store.journal.read_events(
+            ANN, T, epoch=claim.epoch, after_seq=after, limit=9, most_bytes=most_bytes
+        )
+        return [record.seq for _, record in page.events], page.more
+
+    assert await read(0, 1500) == ([1, 2, 3], True)
+    assert await read(3, 1) == ([4], True)
+    assert await read(4, 1_000_000) == ([5, 6], False)
+    assert await read(6, 1) == ([], False)
