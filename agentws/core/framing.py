@@ -1,6 +1,6 @@
 """How a run event looks on the wire. Live and replayed events pass through here, so that they are the same."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -63,14 +63,14 @@ def frame(origin: Origin, record: Record) -> str:
     One whose body is not what its type says is told as it is: one odd event must not hide those that follow it.
     """
     try:
-        return _frame(origin, record, _payload(record))
+        return _encode_typed(record, _common(origin, record, _payload(record)))
     except msgspec.ValidationError:
-        plain = replace(record, type=EventType.AGENT_EVENT)
-        return _frame(origin, plain, (record.body or "{}").encode()).replace('"agent_event"', f'"{record.type}"', 1)
+        return encode_text(RunEvent(**_common(origin, record, (record.body or "{}").encode())))
 
 
-def _frame(origin: Origin, record: Record, payload: bytes) -> str:
-    common: dict[str, Any] = {
+def _common(origin: Origin, record: Record, payload: bytes) -> dict[str, Any]:
+    """The fields that the frames of all events have."""
+    return {
         "type": record.type,
         "event_id": f"{origin.run_id}.{record.attempt}.{record.ordinal}",
         "seq": record.seq,
@@ -85,6 +85,10 @@ def _frame(origin: Origin, record: Record, payload: bytes) -> str:
         "attempt": record.attempt,
         "payload": msgspec.Raw(payload),
     }
+
+
+def _encode_typed(record: Record, common: dict[str, Any]) -> str:
+    """The frame with what its type has beside the payload."""
     body = record.body or "{}"
     match record.type:
         case EventType.TOOL_EXECUTING:

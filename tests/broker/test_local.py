@@ -44,8 +44,11 @@ def test_nobody_hears_of_another_thread_user_or_tenant(other: ThreadKey) -> None
     assert recorder.heard == [2]
 
 
-def test_a_thread_that_nobody_follows_may_be_published() -> None:
-    LocalBroker().publish(key(), batch(1))
+def test_what_nobody_followed_is_not_kept_for_who_comes_later() -> None:
+    broker, recorder = LocalBroker(), Recorder()
+    broker.publish(key(), batch(1))
+    broker.subscribe(key(), recorder)
+    assert recorder.heard == []
 
 
 def test_who_has_unsubscribed_hears_nothing_more() -> None:

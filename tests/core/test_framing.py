@@ -146,3 +146,18 @@ def test_what_an_agent_sent_goes_out_as_it_was_written() -> None:
         content=None,
     )
     assert '"payload":{"name":"a.b","value":[1.0,1E5,"\\u00e9"]}' in frame(ORIGIN, record)
+
+
+def test_an_event_whose_body_is_not_its_type_s_is_told_as_it_is() -> None:
+    odd = Record(
+        seq=3,
+        from_seq=None,
+        type=EventType.TOOL_COMPLETED,
+        ordinal=3,
+        attempt=1,
+        timestamp="2026-01-01T00:00:00.000Z",
+        body='{"odd":"agent_event"}',
+        content=None,
+    )
+    told = json.loads(frame(Origin("ada", "t", "e", RunNo(2), "r", "demo"), odd))
+    assert (told["type"], told["seq"], told["payload"]) == ("tool_completed", 3, {"odd": "agent_event"})
