@@ -35,12 +35,23 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     jwt_secret: str | None = None
     user_claim: str = "sub"
     tenant_claim: str | None = None
+    allowed_origins: str = ""
+    stats_token: str | None = None
     force: str = ""
     lease_ttl_s: float = 15.0
     run_timeout_s: float = 300.0
     stop_grace_s: float = 10.0
     drain_grace_s: float = 10.0
+    disconnect_grace_s: float = 30.0
+    rate_limit_per_s: float = 20.0
+    rate_limit_burst: int = 100
+    max_connections: int = 10_000
+    max_connections_per_user: int = 20
+    max_subscriptions: int = 100
+    max_threads_per_user: int = 10_000
     max_runs: int = 1000
+    max_waiting_runs: int = 10_000
+    max_runs_per_user: int = 50
     max_message_bytes: int = 1024 * 1024
     heartbeat_interval_s: float = 10.0
     piece_interval_ms: float = 40.0
@@ -69,6 +80,23 @@ _POSITIVE = (
     "poll_interval_ms",
     "pool_size",
     "database_timeout_s",
+)
+_NOT_NEGATIVE = (
+    "port",
+    "stop_grace_s",
+    "drain_grace_s",
+    "disconnect_grace_s",
+    "rate_limit_per_s",
+    "rate_limit_burst",
+    "max_connections",
+    "max_connections_per_user",
+    "max_subscriptions",
+    "max_threads_per_user",
+    "max_runs",
+    "max_waiting_runs",
+    "max_runs_per_user",
+    "piece_interval_ms",
+    "demo_words_per_s",
 )
 _FORCES = frozenset({"dev_auth", "weak_secret", "any_origin", "privileged_login", "embedded"})
 
@@ -122,7 +150,7 @@ def _check(settings: Settings, origins: Mapping[str, str]) -> None:
     for name in _POSITIVE:
         if not 0 < getattr(settings, name) < math.inf:
             raise refuse(name, "has to be more than 0, and finite")
-    for name in ("port", "stop_grace_s", "drain_grace_s", "max_runs", "piece_interval_ms", "demo_words_per_s"):
+    for name in _NOT_NEGATIVE:
         if not 0 <= getattr(settings, name) < math.inf:
             raise refuse(name, "cannot be less than 0, and has to be finite")
     if settings.port > 65535:
