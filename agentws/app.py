@@ -19,15 +19,24 @@ from starlette.types import Receive, Scope, Send
 from agentws.agents.demo import make_demo
 from agentws.broker.local import LocalBroker
 from agentws.core.agent import declare
+from agentws.core.limits import Buckets, StartLimits
+from agentws.edge.admission import Admission
 from agentws.edge.auth import TokenAuthenticator
+from agentws.edge.commands import Commands
+from agentws.edge.connection import ConnectionLimits, Desk
 from agentws.edge.http import health_routes, page_routes
+from agentws.edge.origins import Origins
 from agentws.edge.websocket import Connections, WebSocketEdge, refuse
 from agentws.feed import Feed
 from agentws.ports import Renewal, StoreUnavailable
+from agentws.runtime.conversations import Conversations
 from agentws.runtime.dispatcher import Dispatcher
 from agentws.runtime.drain import Drain
+from agentws.runtime.housekeeper import Housekeeper
 from agentws.runtime.janitor import Janitor
 from agentws.runtime.lease import Lease
+from agentws.runtime.starting import Starter
+from agentws.runtime.stopping import Stopper
 from agentws.runtime.supervisor import Services
 from agentws.runtime.worker import Worker
 from agentws.settings import Settings, default_data_dir
@@ -38,6 +47,7 @@ from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
+from agentws.store.tickets import PgTickets
 from agentws.wire.errors import Refusal
 
 __all__ = ["TOOL_THREAD", "Service", "create_app", "lifespan"]
@@ -65,7 +75,7 @@ class Service:
             named |= declare({"demo": make_demo(settings.demo_words_per_s)})
         self.settings = settings
         self.agents = named
-        self.connections = Connections()
+        self.connections = Connections(most=settings.max_connections, most_per_user=settings.max_connections_per_user)
         self._stack = AsyncExitStack()
         self._started = False
         self.feed: Feed | None = None
@@ -155,8 +165,13 @@ class Service:
         )
 
     async def _assemble(self, database: Database, nodes: PgNodes) -> None:
-        settings, starts, broker = self.settings, PgStarts(database), LocalBroker()
-        journal = PgJournal(database)
+        settings, broker, journal = self.settings, LocalBroker(), PgJournal(database)
+        limits = StartLimits(
+            threads=settings.max_threads_per_user,
+            runs=settings.max_runs_per_user,
+            waiting=settings.max_waiting_runs,
+        )
+        starts = PgStarts(database, limits)
         janitor = Janitor(nodes, starts, agents=tuple(self.agents), interval_s=_LOOK_INTERVAL_S)
         drain = Drain(grace_s=settings.drain_grace_s, announce=lambda ms: self.connections.announce_drain(within_ms=ms))
 
@@ -183,19 +198,25 @@ class Service:
         self._keep("the lease", lease.keep)
         self._keep("the search for runs", lambda: janitor.look(may_claim, worker))
         self._keep("the feed", feed.poll)
-        dispatcher = Dispatcher(
+        stopper = Stopper(starts=starts, worker=worker, broker=broker)
+        housekeeper = Housekeeper(nodes, stopper, follows=feed.follows, disconnect_grace_s=settings.disconnect_grace_s)
+        self._keep("the search for unfollowed runs", housekeeper.look)
+        self._keep("the purge", housekeeper.purge)
+        starter = Starter(
             starts=starts,
-            journal=journal,
-            threads=PgThreads(database),
             broker=broker,
             worker=worker,
+            stopper=stopper,
             agents=self.agents,
             default_agent=next(iter(self.agents)),
             node=may_claim,
             draining=lambda: drain.retry_after_ms,
         )
+        threads = PgThreads(database, most=settings.max_threads_per_user)
+        conversations = Conversations(threads=threads, journal=journal, broker=broker, worker=worker)
+        dispatcher = Dispatcher(starter=starter, stopper=stopper, conversations=conversations)
         self.feed, self._drain, self._worker = feed, drain, worker
-        self._edge = self._websocket_edge(feed, dispatcher)
+        self._edge = self._websocket_edge(feed, dispatcher, PgTickets(database))
 
     def _services(
         self, journal: PgJournal, starts: PgStarts, broker: LocalBroker, *, next_owner: Callable[[], int | None]
@@ -216,16 +237,28 @@ class Service:
             run_buffer_bytes=settings.run_buffer_bytes,
         )
 
-    def _websocket_edge(self, feed: Feed, dispatcher: Dispatcher) -> WebSocketEdge:
+    def _websocket_edge(self, feed: Feed, dispatcher: Dispatcher, tickets: PgTickets) -> WebSocketEdge:
         settings = self.settings
+        authenticator = TokenAuthenticator(settings, tickets)
         return WebSocketEdge(
-            authenticate=TokenAuthenticator(settings),
+            admission=Admission(origins=Origins(settings.origins), authenticate=authenticator),
             connections=self.connections,
-            feed=feed,
-            dispatcher=dispatcher,
+            desk=Desk(
+                feed=feed,
+                commands=Commands(dispatcher),
+                buckets=Buckets(rate=settings.rate_limit_per_s, burst=settings.rate_limit_burst),
+                check_token=authenticator.check_token,
+                limits=ConnectionLimits(
+                    buffer_bytes=settings.send_buffer_bytes, subscriptions=settings.max_subscriptions
+                ),
+            ),
             heartbeat_interval_s=settings.heartbeat_interval_s,
-            send_buffer_bytes=settings.send_buffer_bytes,
-            limits={"max_message_bytes": settings.max_message_bytes},
+            limits={
+                "max_message_bytes": settings.max_message_bytes,
+                "rate_limit_per_s": settings.rate_limit_per_s,
+                "rate_limit_burst": settings.rate_limit_burst,
+                "max_subscriptions": settings.max_subscriptions,
+            },
         )
 
     def _keep(self, name: str, call: Callable[[], Awaitable[None]]) -> None:

@@ -6,7 +6,7 @@ read from the journal, when the follower takes again.
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from functools import partial
@@ -15,10 +15,10 @@ from typing import Protocol
 from agentws.core.framing import frame
 from agentws.core.replay import Batch, Item, follow
 from agentws.core.session import error_frame
-from agentws.ports import Broker, Journal, StoreUnavailable, ThreadKey
+from agentws.ports import Broker, End, Journal, StoreUnavailable, ThreadKey
+from agentws.wire.answers import CaughtUp, SubscriptionEnded, ThreadDeleted
 from agentws.wire.codec import encode_text, timestamp
 from agentws.wire.errors import Fault
-from agentws.wire.messages import CaughtUp, SubscriptionEnded
 
 __all__ = ["Feed", "Follower", "Subscription"]
 
@@ -45,6 +45,9 @@ class Follower(Protocol):
 
     def tell(self, text: str) -> None:
         """A frame that is no event."""
+
+    def ended(self, subscription: "Subscription", *, deleted: bool) -> None:
+        """The server has ended a subscription, `deleted`: with its thread. Its last frames can still be taken."""
 
 
 class Subscription:
@@ -80,6 +83,8 @@ class Subscription:
         self._bytes = 0
         self._heard = cursor
         self._held = False
+        self._last: tuple[int, str] | None = None
+        self._closed = asyncio.Event()
 
     @property
     def cursor(self) -> int:
@@ -105,15 +110,21 @@ class Subscription:
         if self._state is _State.CLOSED:
             return
         if batch.epoch != self.epoch:
-            self.end("epoch_changed")
-            return
-        self._heard = max(self._heard, batch.last_seq)
-        if self._state is not _State.LIVE:
-            return
-        items = follow(self._cursor, batch)
-        if items is None or not self._add(items):
-            self._state = _State.BEHIND
+            # One of the two epochs is old. The journal knows what there is of this one, and the next look at where the
+            # thread ends tells which it is.
+            self._fall_behind()
+        else:
+            self._heard = max(self._heard, batch.last_seq)
+            items = follow(self._cursor, batch) if self._state is _State.LIVE else ()
+            if items is None or not self._add(items):
+                self._fall_behind()
+            if batch.deleted:
+                self.finish(batch.last_seq, _deleted(self.key))
         self._tell()
+
+    def _fall_behind(self) -> None:
+        if self._state is _State.LIVE:
+            self._state = _State.BEHIND
 
     def take(self) -> list[str]:
         """The frames that are there, in order; where the journal has more, it is read now, and `ready` called then."""
@@ -131,16 +142,43 @@ class Subscription:
         """Ends the subscription from the server's side, and says so."""
         if self._state is _State.CLOSED:
             return
-        self.close()
         ended = SubscriptionEnded(timestamp=timestamp(), thread_id=self.key.thread_id, reason=reason)
-        self._frames.append(encode_text(ended))
-        self.follower.ready(self)
+        self._frames.clear()
+        self._end(encode_text(ended), deleted=False)
+
+    def finish(self, last_seq: int, text: str) -> None:
+        """Ends the subscription with a frame, after the event `last_seq`: there are none after it."""
+        if self._state is _State.CLOSED or self._last is not None:
+            return
+        self._last = (last_seq, text)
+        self._heard = max(self._heard, last_seq)
+        if self._cursor < last_seq:
+            self._fall_behind()
+        self._end_if_finished()
+        self._tell()
+
+    async def closed(self) -> None:
+        """Waits until it has ended, from either side."""
+        await self._closed.wait()
 
     def close(self) -> None:
         """Takes nothing more; what was not taken is dropped."""
         self._state = _State.CLOSED
         self._frames.clear()
         self._feed.forget(self)
+        self._closed.set()
+
+    def _end_if_finished(self) -> None:
+        if self._last is not None and self._state is not _State.CLOSED and self._cursor >= self._last[0]:
+            self._end(self._last[1], deleted=True)
+
+    def _end(self, text: str, *, deleted: bool) -> None:
+        self._state = _State.CLOSED
+        self._feed.forget(self)
+        self._frames.append(text)
+        self.follower.ended(self, deleted=deleted)
+        self.follower.ready(self)
+        self._closed.set()
 
     @property
     def is_reading(self) -> bool:
@@ -157,11 +195,14 @@ class Subscription:
         if not items:
             # What was heard of is not there, or not any more: the journal is right, and asked again at the next hint.
             self._heard = self._cursor
+            if self._last is not None and not more:
+                self._cursor = max(self._cursor, self._last[0])
         if not self._add(items) or more or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
             self._announce_caught_up()
+            self._end_if_finished()
         self._tell()
 
     def _announce_caught_up(self) -> None:
@@ -172,9 +213,14 @@ class Subscription:
         caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
         self._frames.append(encode_text(caught_up))
 
-    def catch_up(self, epoch: str, last_seq: int) -> None:
-        """Takes note of a thread's numbers as they are in the database."""
-        self.push(Batch(epoch=epoch, after_seq=last_seq, last_seq=last_seq))
+    def catch_up(self, end: End | None) -> None:
+        """Takes note of where its thread ends, as it is in the database; None: it is not there any more."""
+        if end is None:
+            self.finish(self._cursor, _deleted(self.key))
+        elif end.epoch != self.epoch:
+            self.end("epoch_changed")
+        else:
+            self.push(Batch(epoch=end.epoch, after_seq=end.last_seq, last_seq=end.last_seq, deleted=end.deleted))
 
     def _add(self, items: Sequence[Item]) -> bool:
         """Takes items as long as there is room; whether it took them all."""
@@ -191,6 +237,10 @@ class Subscription:
             self.follower.ready(self)
 
 
+def _deleted(key: ThreadKey) -> str:
+    return encode_text(ThreadDeleted(id=None, timestamp=timestamp(), thread_id=key.thread_id))
+
+
 class Feed:
     """All subscriptions of a process.
 
@@ -205,6 +255,7 @@ class Feed:
         self._broker = broker
         self._poll_interval_s = poll_interval_s
         self._subscriptions: set[Subscription] = set()
+        self._followed: Counter[ThreadKey] = Counter()
         self._reads: set[asyncio.Task[None]] = set()
         self._away = False
 
@@ -221,6 +272,7 @@ class Feed:
         """A new subscription; arguments as `Subscription`. It hears of everything committed from now on."""
         subscription = Subscription(self, follower, key, epoch=epoch, cursor=cursor, behind=behind, announce=announce)
         self._subscriptions.add(subscription)
+        self._followed[key] += 1
         self._broker.subscribe(key, subscription)
         if behind:
             follower.ready(subscription)
@@ -228,7 +280,12 @@ class Feed:
 
     def forget(self, subscription: Subscription) -> None:
         """Takes a closed subscription out."""
+        if subscription not in self._subscriptions:
+            return
         self._subscriptions.discard(subscription)
+        self._followed[subscription.key] -= 1
+        if not self._followed[subscription.key]:
+            del self._followed[subscription.key]
         self._broker.unsubscribe(subscription.key, subscription)
 
     def read(self, subscription: Subscription) -> None:
@@ -241,21 +298,25 @@ class Feed:
         """Asks at intervals for what was written and not heard of, until cancelled."""
         while True:
             await asyncio.sleep(self._poll_interval_s)
-            keys = list({subscription.key for subscription in self._subscriptions})
-            if not keys and not self._away:
+            asked = tuple(self._subscriptions)
+            if not asked and not self._away:
                 continue
+            followed = list({(each.key, each.epoch) for each in asked})
             try:
-                heads = await self._journal.read_heads(keys)
+                ends = await self._journal.read_ends(followed)
             except StoreUnavailable as error:
                 self._tell_away(error)
                 continue
             except Exception:
-                log.exception("cannot read the heads of %d threads", len(keys))
+                log.exception("cannot read the ends of %d threads", len(followed))
                 continue
             self._away = False
-            for subscription in tuple(self._subscriptions):
-                if (head := heads.get(subscription.key)) is not None:
-                    subscription.catch_up(*head)
+            for subscription in asked:
+                subscription.catch_up(ends.get((subscription.key, subscription.epoch)))
+
+    def follows(self, key: ThreadKey) -> bool:
+        """Whether anybody follows a thread here."""
+        return key in self._followed
 
     def buffered(self) -> Iterable[int]:
         """How many bytes each subscription holds."""

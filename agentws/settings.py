@@ -69,6 +69,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         """The refusals that are lifted."""
         return frozenset(part.strip() for part in self.force.split(",") if part.strip())
 
+    @property
+    def origins(self) -> tuple[str, ...]:
+        """The origins of the pages that may call; none: those of the host that is called."""
+        return tuple(part.strip() for part in self.allowed_origins.split(",") if part.strip())
+
 
 _POSITIVE = (
     "lease_ttl_s",

@@ -25,12 +25,16 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """What was committed at once: the numbers after `after_seq` up to `last_seq`. Without items it is only a hint."""
+    """What was committed at once: the numbers after `after_seq` up to `last_seq`. Without items it is only a hint.
+
+    `deleted`: the thread was deleted with it, so that nothing comes after.
+    """
 
     epoch: str
     after_seq: int
     last_seq: int
     items: Sequence[Item] = ()
+    deleted: bool = False
 
 
 def follow(cursor: int, batch: Batch) -> Sequence[Item] | None:

@@ -8,7 +8,20 @@ from agentws.core.context import Principal
 from agentws.wire.events import EventType
 from agentws.wire.ids import ConnectionId, RunId, RunNo, ThreadId, ThreadNo
 
-__all__ = ["Accepted", "Appended", "Claim", "Draft", "Ending", "Message", "RunKey", "Stopped", "Ticket", "Wanted"]
+__all__ = [
+    "Accepted",
+    "Appended",
+    "Claim",
+    "Deleted",
+    "Draft",
+    "Ending",
+    "Message",
+    "RunKey",
+    "Stopped",
+    "Ticket",
+    "Unfollowed",
+    "Wanted",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +42,8 @@ class Wanted:
         run_id: the client's where `named`, else made from `run_no`.
         context: the client's context as JSON text.
         owner: the node with a free slot for it; None: it waits for one.
+        stops_unfollowed: it is stopped when nobody has followed its thread for a time.
+        refusal: the code of the limit that its caller has reached; it is refused with it unless an earlier check fails.
         key, content_hash: the idempotency key and the SHA-256 of what was asked; both or neither.
     """
 
@@ -44,11 +59,17 @@ class Wanted:
     owner: int | None
     key: str | None = None
     content_hash: bytes | None = None
+    if_busy: str = "queue"
+    stops_unfollowed: bool = False
+    refusal: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accepted:
-    """A committed start, of now or (`duplicate`) of an earlier frame; `seq` is the number before its first event."""
+    """A committed start, of now or (`duplicate`) of an earlier frame; `seq` is the number before its first event.
+
+    `interrupted`: the run that is to stop for it.
+    """
 
     thread_id: ThreadId
     epoch: str
@@ -61,6 +82,7 @@ class Accepted:
     thread_exists: bool
     at: datetime | None
     claim: "Claim | None"
+    interrupted: RunNo | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -84,6 +106,7 @@ class Claim:
     Args:
         ordinal: how many of its events are written.
         seq: the number of its `agent_started`.
+        kind: the type of the frame that asked for it.
         lost: it was begun by a process that is gone.
         elapsed_ms: time since `agent_started` when it was claimed.
     """
@@ -108,6 +131,7 @@ class Claim:
     elapsed_ms: int = 0
     stop_reason: str | None = None
     connection_id: ConnectionId | None = None
+    kind: str = "user_message"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +171,7 @@ class Appended:
 class Stopped:
     """What a stop found: the ids of runs now stopping (those that waited have ended), of runs that had ended already,
 
-    and the numbers of those that run.
+    the numbers of those that run, and of what kinds those were that have ended now.
     """
 
     thread_id: ThreadId
@@ -156,6 +180,27 @@ class Stopped:
     run_ids: list[str]
     already_ended: list[str]
     running: list[RunNo]
+    ended_kinds: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Deleted:
+    """A deleted thread: its last number, the numbers of runs that were at work, the kinds of all runs that it ended."""
+
+    epoch: str
+    last_seq: int
+    running: list[RunNo]
+    ended_kinds: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unfollowed:
+    """A run that stops when nobody follows its thread, and for how long nobody was known to."""
+
+    principal: Principal
+    thread_id: ThreadId
+    run_no: RunNo
+    idle_s: float
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,78 +8,140 @@ from dataclasses import dataclass
 from msgspec import UNSET
 
 from agentws.core.context import Principal
+from agentws.wire.answers import Error, HandshakeComplete, HeartbeatAck, Pong
 from agentws.wire.codec import Head, Rejected, decode, parse
-from agentws.wire.errors import CATALOGUE, Fault
-from agentws.wire.ids import ConnectionId, ThreadId
+from agentws.wire.errors import CATALOGUE, Fault, Refusal
+from agentws.wire.ids import ConnectionId, ThreadId, ThreadNo
 from agentws.wire.messages import (
+    STARTS,
+    Authenticate,
     ClientMessage,
     CreateThread,
-    Error,
+    DeleteThread,
+    GetThreadHistory,
+    HandshakeAcknowledged,
     Heartbeat,
-    HeartbeatAck,
+    ListThreads,
     Ping,
-    Pong,
     Start,
     StopAgent,
     Subscribe,
+    SwitchThread,
     Unsubscribe,
+    UpdateThread,
 )
 
-__all__ = ["Command", "Reply", "Session", "error_frame"]
+__all__ = ["Command", "Handled", "Reply", "Session", "error_frame"]
 
-Handled = Start | StopAgent | Subscribe | Unsubscribe | CreateThread
+Handled = (
+    Start
+    | StopAgent
+    | Subscribe
+    | Unsubscribe
+    | CreateThread
+    | UpdateThread
+    | ListThreads
+    | SwitchThread
+    | GetThreadHistory
+    | DeleteThread
+    | Authenticate
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Reply:
-    """Send this."""
+    """Send this. `type`: the type of the frame that it answers, after aliases; None where that is not known."""
 
-    frame: Error | Pong | HeartbeatAck
+    frame: Error | Pong | HeartbeatAck | HandshakeComplete
+    type: str | None = None
+    deprecated: bool = False
+
+    @property
+    def refused_start(self) -> bool:
+        """Whether a frame was refused that would have started a run."""
+        return self.type in STARTS
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether a frame was refused because its user sends too many."""
+        return isinstance(self.frame, Error) and self.frame.code == "rate_limited"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Command:
     """Hand this to the dispatcher; it answers."""
 
     message: Handled
+    deprecated: bool = False
 
 
 class Session:
-    """The states of one connection that the protocol knows: whose it is, and its current thread."""
+    """The states of one connection that the protocol knows: whose it is, and its current thread.
 
-    def __init__(self, principal: Principal, connection_id: ConnectionId) -> None:
+    Args:
+        reserved: in the original dialect, the thread that the connection's first start will make (section 7).
+    """
+
+    def __init__(
+        self,
+        principal: Principal,
+        connection_id: ConnectionId,
+        reserved: tuple[ThreadId, ThreadNo] | None = None,
+    ) -> None:
         self.principal = principal
         self.connection_id = connection_id
-        self.current_thread: ThreadId | None = None
+        self.reserved = reserved
+        self._handshake = reserved[0] if reserved else None
+        self._current = self._handshake
 
-    def receive_text(self, text: str, timestamp: str) -> Reply | Command:
+    @property
+    def current_thread(self) -> ThreadId | None:
+        """The thread of starts that name none."""
+        return self._current
+
+    def make_current(self, thread_id: ThreadId | None) -> None:
+        """Sets the current thread; a reserved one has been made with it."""
+        self._current = thread_id
+        if self.reserved is not None and thread_id == self.reserved[0]:
+            self.reserved = None
+
+    def receive_text(self, text: str, timestamp: str, refusal: Refusal | None = None) -> Reply | Command:
         """What to do with a text frame; never raises, whatever it holds.
 
         Args:
             text: the frame.
             timestamp: the time now, as it stands in an answer.
+            refusal: what a frame is refused with that could be served otherwise.
         """
-        head = parse(text)
+        head = parse(text, original=self._handshake is not None)
         if isinstance(head, Rejected):
-            return Reply(error_frame(head.fault, frame_id=head.id))
+            return Reply(frame=error_frame(head.fault, frame_id=head.id))
         try:
+            if refusal is not None:
+                raise refusal
             message = decode(head, self.principal.user_id)
+            return self._sort(message, head, timestamp)
         except Fault as fault:
-            return Reply(error_frame(fault, frame_id=head.id))
-        return self._sort(message, head, timestamp)
+            frame = error_frame(fault, frame_id=head.id)
+            return Reply(frame=frame, type=head.type, deprecated=head.deprecated)
 
     def receive_bytes(self) -> Reply:
         """The answer to a binary frame."""
-        return Reply(error_frame(Fault("unsupported_frame"), frame_id=None))
+        return Reply(frame=error_frame(Fault("unsupported_frame"), frame_id=None))
 
     def _sort(self, message: ClientMessage, head: Head, timestamp: str) -> Reply | Command:
         match message:
             case Ping():
-                return Reply(Pong(id=head.id, timestamp=timestamp, payload=message.payload))
+                return Reply(frame=Pong(id=head.id, timestamp=timestamp, payload=message.payload), type=head.type)
             case Heartbeat():
-                return Reply(HeartbeatAck(id=head.id, timestamp=timestamp))
+                return Reply(frame=HeartbeatAck(id=head.id, timestamp=timestamp), type=head.type)
+            case HandshakeAcknowledged():
+                if self._handshake is None or message.thread_id != self._handshake:
+                    raise Fault("thread_not_found")
+                complete = HandshakeComplete(id=head.id, timestamp=timestamp, thread_id=self._handshake)
+                return Reply(frame=complete, type=head.type)
             case _:
-                return Command(message)
+                return Command(message=message, deprecated=head.deprecated)
 
 
 def error_frame(fault: Fault, *, frame_id: str | None) -> Error:

@@ -29,6 +29,7 @@ class Janitor:
         self._wake = asyncio.Event()
         self._unknown: frozenset[RunKey] = frozenset()
         self._orphans: frozenset[RunKey] = frozenset()
+        self._known: frozenset[RunKey] = frozenset()
 
     def wake(self) -> None:
         """Looks now."""
@@ -38,10 +39,14 @@ class Janitor:
         """Hands on the stop marks that a renewal brought, and notes runs of this process that it does not work on.
 
         Such a run was accepted by a call whose answer was lost. One that is unknown at two renewals is taken anew; its
-        fence keeps a late answer from doing harm.
+        fence keeps a late answer from doing harm. One that was at work here before and is not this process's any more
+        was ended elsewhere, with its thread.
         """
         for key in renewal.stops:
             worker.stop(key, None)
+        for key in (self._known & worker.known) - renewal.owned:
+            worker.revoke(key)
+        self._known = worker.known
         unknown = renewal.owned - worker.known
         self._orphans = self._unknown & unknown
         self._unknown = unknown

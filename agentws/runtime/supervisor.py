@@ -36,11 +36,12 @@ _UNAVAILABLE_RETRY_S = 0.5
 
 
 class _Cause(Enum):
-    """Why a run was interrupted; the value is the code of the tools that it closes."""
+    """Why a run was interrupted; the value is the code of the tools that it closes (a revoked one closes none)."""
 
     STOPPED = "tool_stopped"
     TIMED_OUT = "tool_timeout"
     LOST = "worker_lost"
+    REVOKED = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +99,10 @@ class Supervisor:
     def lose(self) -> None:
         """Ends the run in `agent_error` `worker_lost`, because this process goes away."""
         self._interrupt(_Cause.LOST)
+
+    def revoke(self) -> None:
+        """Stops the agent of a run that was ended by somebody else; what it would still write is refused."""
+        self._interrupt(_Cause.REVOKED)
 
     async def run(self) -> Claim | None:
         """Works on the run until it has ended.
@@ -200,6 +205,8 @@ class Supervisor:
     # How a run ends
 
     async def _finish(self, agent: "asyncio.Task[Any]", run: AgentRun) -> Claim | None:
+        if self._cause is _Cause.REVOKED:
+            raise Fenced(self._claim.run_id)
         if self._cause is _Cause.STOPPED:
             return await self._end(run, await self._stopped())
         if self._cause is not None:

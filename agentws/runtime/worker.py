@@ -111,6 +111,11 @@ class Worker:
         if supervisor := self._supervisors.get(key):
             supervisor.stop(reason)
 
+    def revoke(self, key: RunKey) -> None:
+        """Stops work on a run that was ended elsewhere, if it is at work here; nothing more is written of it."""
+        if supervisor := self._supervisors.get(key):
+            supervisor.revoke()
+
     def lose_all(self) -> None:
         """Ends all runs in `worker_lost`, because this process goes away."""
         for supervisor in tuple(self._supervisors.values()):

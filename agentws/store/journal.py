@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from agentws.core.context import Principal
 from agentws.core.framing import Origin, Record
 from agentws.core.run import Appended, Claim, Draft, Ending, Message
-from agentws.ports import Fenced, Head, Page, Stopping, ThreadKey
+from agentws.ports import End, Fenced, Head, Page, Stopping, ThreadKey
 from agentws.store.pool import Database
 from agentws.store.runs import claim_of
 from agentws.wire.codec import timestamp
@@ -17,7 +17,7 @@ __all__ = ["PgJournal"]
 _APPEND = "SELECT * FROM agentws.append($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14)"
 _HEAD = "SELECT * FROM agentws.read_head($1,$2,$3)"
 _EVENTS = "SELECT * FROM agentws.read_events($1,$2,$3,$4,$5,$6,$7)"
-_HEADS = "SELECT * FROM agentws.read_heads($1,$2,$3)"
+_HEADS = "SELECT * FROM agentws.read_heads($1,$2,$3,$4)"
 _MESSAGES = "SELECT * FROM agentws.read_messages($1,$2,$3,$4,$5,$6,$7)"
 
 
@@ -94,14 +94,18 @@ class PgJournal:
         ]
         return Page(events, more=bool(rows) and rows[-1]["more"])
 
-    async def read_heads(self, keys: Sequence[ThreadKey]) -> Mapping[ThreadKey, tuple[str, int]]:
+    async def read_ends(self, followed: Sequence[tuple[ThreadKey, str]]) -> Mapping[tuple[ThreadKey, str], End]:
         rows = await self._database.system(
             _HEADS,
-            [key.principal.tenant_id for key in keys],
-            [key.principal.user_id for key in keys],
-            [key.thread_id for key in keys],
+            [key.principal.tenant_id for key, _ in followed],
+            [key.principal.user_id for key, _ in followed],
+            [key.thread_id for key, _ in followed],
+            [epoch for _, epoch in followed],
         )
-        return {keys[row["place"] - 1]: (row["epoch"], row["last_seq"]) for row in rows}
+        return {
+            followed[row["place"] - 1]: End(epoch=row["epoch"], last_seq=row["last_seq"], deleted=row["deleted"])
+            for row in rows
+        }
 
     async def read_messages(self, claim: Claim, *, before: Message | None, limit: int) -> Sequence[Message]:
         turn, role = before.place if before else (None, None)

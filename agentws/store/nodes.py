@@ -10,12 +10,14 @@ from datetime import timedelta
 import asyncpg
 
 from agentws.core.context import Principal
-from agentws.core.run import RunKey, Ticket
+from agentws.core.run import RunKey, Ticket, Unfollowed
 from agentws.ports import Renewal
 from agentws.store.migrate import NEWEST
 from agentws.store.pool import Database
 
 __all__ = ["PgNodes"]
+
+_BATCH = 500
 
 
 class PgNodes:
@@ -57,6 +59,50 @@ class PgNodes:
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
         rows = await self._database.system("SELECT * FROM agentws.claim_waiting($1,$2,$3)", node_id, agents, limit)
         return [_ticket(row) for row in rows]
+
+    async def find_unfollowed(self, *, limit: int) -> Sequence[Unfollowed]:
+        rows = await self._database.system("SELECT * FROM agentws.find_unfollowed($1)", limit)
+        return [
+            Unfollowed(
+                principal=Principal(row["tenant_id"], row["user_id"]),
+                thread_id=row["thread_id"],
+                run_no=row["run_no"],
+                idle_s=row["idle"].total_seconds(),
+            )
+            for row in rows
+        ]
+
+    async def mark_followed(self, runs: Sequence[Unfollowed]) -> None:
+        await self._database.system(
+            "SELECT agentws.mark_followed($1,$2,$3)",
+            [run.principal.tenant_id for run in runs],
+            [run.principal.user_id for run in runs],
+            [run.run_no for run in runs],
+        )
+
+    async def purge(self, *, older_than_s: float, limit: int) -> int:
+        """Removes expired tickets, and rows of threads that were deleted so long ago; how many rows of those."""
+        await self._database.system("SELECT agentws.purge_tickets()")
+        removed = 0
+        for row in await self._database.system(
+            "SELECT * FROM agentws.find_deleted($1,$2)", timedelta(seconds=older_than_s), limit
+        ):
+            principal = Principal(row["tenant_id"], row["user_id"])
+            rows = await self._database.user(
+                principal, "SELECT agentws.purge_deleted($1,$2,$3,$4) AS n", row["thread_no"], limit
+            )
+            removed += rows[0]["n"]
+        return removed
+
+    async def new_epochs(self) -> int:
+        """Gives every thread a new epoch; how many there were."""
+        count, after = 0, (None, None, None)
+        while True:
+            row = (await self._database.system("SELECT * FROM agentws.new_epoch($1,$2,$3,$4)", *after, _BATCH))[0]
+            if not row["o_count"]:
+                return count
+            count += row["o_count"]
+            after = (row["o_tenant"], row["o_user"], row["o_thread"])
 
     async def schema_is_current(self) -> bool:
         """Whether the schema has all that this code needs, and this code is new enough to read it."""

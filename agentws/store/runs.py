@@ -9,6 +9,7 @@ import asyncpg
 import msgspec
 
 from agentws.core.context import Principal
+from agentws.core.limits import RETRY_AFTER_MS, StartLimits, refuse
 from agentws.core.run import Accepted, Claim, Stopped, Ticket, Wanted
 from agentws.ports import StoreUnavailable
 from agentws.store.pool import Database
@@ -18,7 +19,8 @@ from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo, new_number, run_i
 __all__ = ["PgStarts", "claim_of"]
 
 _ATTEMPTS = 3
-_ACCEPT = "SELECT * FROM agentws.accept($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15)"
+_UNLIMITED = StartLimits()
+_ACCEPT = "SELECT * FROM agentws.accept($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
 _BEGIN = "SELECT agentws.begin_run($1,$2,$3,$4,$5) AS claim"
 _REMAINS = "SELECT type, body FROM agentws.read_remains($1,$2,$3,$4)"
 _STOP = "SELECT * FROM agentws.stop($1,$2,$3,$4,$5,$6)"
@@ -33,6 +35,7 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
     thread_no: int
     epoch: str
     turn: int
+    kind: str
     agent: str
     fence: int
     attempt: int
@@ -66,6 +69,7 @@ def claim_of(principal: Principal, told: str, *, orphan: bool = False) -> Claim:
         epoch=begun.epoch,
         turn=begun.turn,
         agent=begun.agent,
+        kind=begun.kind,
         text=begun.text,
         context=None if bytes(begun.context) == b"null" else bytes(begun.context).decode(),
         fence=begun.fence,
@@ -81,14 +85,20 @@ def claim_of(principal: Principal, told: str, *, orphan: bool = False) -> Claim:
 
 
 class PgStarts:
-    def __init__(self, database: Database) -> None:
+    """
+    Args:
+        limits: what a start is refused beyond.
+    """
+
+    def __init__(self, database: Database, limits: StartLimits = _UNLIMITED) -> None:
         self._database = database
+        self._limits = limits
 
     async def accept(self, principal: Principal, wanted: Wanted) -> Accepted:
         again = False
         for left in reversed(range(_ATTEMPTS)):
             try:
-                row = (await self._database.user(principal, _ACCEPT, *_arguments(wanted), again))[0]
+                row = (await self._database.user(principal, _ACCEPT, *self._arguments(wanted, again)))[0]
             except (StoreUnavailable, asyncpg.UniqueViolationError) as error:
                 # It may have committed, or another with the same key or run id has, at the same instant; the same call
                 # sees which, and is accepted only once.
@@ -101,6 +111,29 @@ class PgStarts:
             else:
                 return _accepted(principal, wanted, row)
         raise AssertionError("unreachable")
+
+    def _arguments(self, wanted: Wanted, again: bool) -> tuple[Any, ...]:
+        return (
+            wanted.thread_id,
+            wanted.thread_no,
+            wanted.run_no,
+            wanted.run_id,
+            wanted.named,
+            wanted.kind,
+            wanted.agent,
+            wanted.text,
+            wanted.context,
+            wanted.owner,
+            wanted.key,
+            wanted.content_hash,
+            again,
+            wanted.if_busy,
+            wanted.stops_unfollowed,
+            wanted.refusal,
+            self._limits.threads,
+            self._limits.runs,
+            self._limits.waiting,
+        )
 
     async def begin(self, ticket: Ticket) -> Claim | None:
         for left in reversed(range(_ATTEMPTS)):
@@ -139,6 +172,7 @@ class PgStarts:
             run_ids=row["o_run_ids"],
             already_ended=row["o_already_ended"],
             running=row["o_running"],
+            ended_kinds=row["o_ended_kinds"],
         )
 
 
@@ -148,28 +182,11 @@ def _renumbered(wanted: Wanted) -> Wanted:
     return replace(wanted, run_no=run_no, run_id=wanted.run_id if wanted.named else run_id_of(run_no))
 
 
-def _arguments(wanted: Wanted) -> tuple[Any, ...]:
-    return (
-        wanted.thread_id,
-        wanted.thread_no,
-        wanted.run_no,
-        wanted.run_id,
-        wanted.named,
-        wanted.kind,
-        wanted.agent,
-        wanted.text,
-        wanted.context,
-        wanted.owner,
-        wanted.key,
-        wanted.content_hash,
-    )
-
-
 def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Accepted:
     outcome = row["outcome"]
     if outcome not in ("accepted", "duplicate"):
-        raise Fault(outcome)
-    accepted = Accepted(
+        raise refuse(outcome) if outcome in RETRY_AFTER_MS else Fault(outcome)
+    return Accepted(
         thread_id=row["o_thread_id"],
         epoch=row["o_epoch"],
         run_no=row["o_run_no"],
@@ -181,8 +198,8 @@ def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Acce
         thread_exists=row["o_thread_no"] is not None,
         at=row["o_at"],
         claim=_first_claim(principal, wanted, row) if row["o_claimed"] else None,
+        interrupted=row["o_interrupted"],
     )
-    return accepted
 
 
 def _first_claim(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Claim:
@@ -195,6 +212,7 @@ def _first_claim(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> C
         epoch=row["o_epoch"],
         turn=row["o_turn"],
         agent=wanted.agent,
+        kind=wanted.kind,
         text=wanted.text,
         context=wanted.context,
         fence=1,

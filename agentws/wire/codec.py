@@ -13,25 +13,33 @@ from typing import Any, NamedTuple
 import msgspec
 
 from agentws.wire.errors import Fault
-from agentws.wire.ids import is_client_id
+from agentws.wire.ids import is_client_id, numbers_of
 from agentws.wire.messages import (
     ALIASES,
     PLANNED,
     RESERVED,
+    Authenticate,
     ClientMessage,
     CreateThread,
+    DeleteThread,
+    GetThreadHistory,
+    HandshakeAcknowledged,
     Heartbeat,
+    ListThreads,
     Ping,
     Start,
     StopAgent,
     Subscribe,
+    SwitchThread,
     Unsubscribe,
+    UpdateThread,
 )
 
-__all__ = ["Head", "Rejected", "clean", "decode", "encode", "encode_text", "parse", "timestamp"]
+__all__ = ["Head", "Rejected", "clean", "decode", "encode", "encode_text", "parse", "timestamp", "timestamp_at"]
 
 MAX_DEPTH = 64
 MAX_REASON = 1000
+MAX_PAGE = 200
 
 _TYPES: dict[str, type[ClientMessage]] = {
     "start_agent": Start,
@@ -41,11 +49,27 @@ _TYPES: dict[str, type[ClientMessage]] = {
     "subscribe": Subscribe,
     "unsubscribe": Unsubscribe,
     "create_thread": CreateThread,
+    "update_thread": UpdateThread,
+    "list_threads": ListThreads,
+    "switch_thread": SwitchThread,
+    "get_thread_history": GetThreadHistory,
+    "delete_thread": DeleteThread,
+    "authenticate": Authenticate,
+    "handshake_acknowledged": HandshakeAcknowledged,
     "ping": Ping,
     "heartbeat": Heartbeat,
 }
 # Read beside a payload too; a name that both hold has to hold the same value.
 _BESIDE_PAYLOAD = ("type", "id", "thread_id", "user_id", "run_id", "idempotency_key")
+_OF_A_THREAD = (
+    Subscribe,
+    Unsubscribe,
+    UpdateThread,
+    SwitchThread,
+    GetThreadHistory,
+    DeleteThread,
+    HandshakeAcknowledged,
+)
 # Fields of the struct that a type does not know.
 _NOT_READ = {
     "start_agent": ("message", "content", "text"),
@@ -86,8 +110,12 @@ class Rejected(NamedTuple):
     id: str | None
 
 
-def parse(text: str) -> Head | Rejected:
+def parse(text: str, *, original: bool = False) -> Head | Rejected:
     """Reads a client's text frame as far as its type.
+
+    Args:
+        text: the frame.
+        original: the connection speaks the original dialect, which has a type of its own (section 7).
 
     Returns:
         The head, or what is wrong with the frame itself: `invalid_json`, `not_an_object`, `missing_type`,
@@ -114,7 +142,7 @@ def parse(text: str) -> Head | Rejected:
     if not isinstance(kind, str):
         return Rejected(Fault("validation_error", "type"), known)
     name = ALIASES.get(kind, kind)
-    if name not in _TYPES:
+    if name not in _TYPES or (name == "handshake_acknowledged" and not original):
         code = "reserved_type" if name in RESERVED else "not_implemented" if name in PLANNED else "unknown_type"
         return Rejected(Fault(code), known)
     return Head(type=name, id=known, deprecated=name != kind, fields=frame)
@@ -193,11 +221,19 @@ def _check_values(message: ClientMessage) -> ClientMessage:
                 raise Fault("validation_error", "run_id")
             if message.reason is not None and len(message.reason) > MAX_REASON:
                 raise Fault("validation_error", "reason")
-        case Subscribe() | Unsubscribe():
-            if message.thread_id is None:
-                raise Fault("validation_error", "thread_id")
-            if isinstance(message, Subscribe) and not 0 <= message.after_seq < 1 << 63:
+        case Subscribe() | SwitchThread():
+            if message.after_seq is not None and not 0 <= message.after_seq < 1 << 63:
                 raise Fault("validation_error", "after_seq")
+        case ListThreads() | GetThreadHistory():
+            if not 1 <= message.limit <= MAX_PAGE:
+                raise Fault("validation_error", "limit")
+            if message.before is not None and numbers_of(message.before) is None:
+                raise Fault("validation_error", "before")
+        case Authenticate():
+            if not message.token:
+                raise Fault("validation_error", "token")
+    if isinstance(message, _OF_A_THREAD) and message.thread_id is None:
+        raise Fault("validation_error", "thread_id")
     for name in ("thread_id", "run_id", "request_id", "idempotency_key"):
         value = getattr(message, name, None)
         if value is not None and not is_client_id(value):
@@ -277,3 +313,8 @@ def clean(text: str) -> str:
 def timestamp(at: datetime | None = None) -> str:
     """RFC 3339 in UTC with milliseconds and Z, of an aware time; of now where none is given."""
     return (at.astimezone(UTC) if at else datetime.now(UTC)).isoformat(timespec="milliseconds")[:23] + "Z"
+
+
+def timestamp_at(seconds: float | None) -> str | None:
+    """As `timestamp`, of a time in seconds since the epoch; None of None."""
+    return None if seconds is None else timestamp(datetime.fromtimestamp(seconds, UTC))

@@ -12,11 +12,13 @@ __all__ = [
     "RunNo",
     "ThreadId",
     "ThreadNo",
+    "cursor_of",
     "is_client_id",
     "is_principal_name",
     "new_connection_id",
     "new_number",
     "new_thread_id",
+    "numbers_of",
     "request_id_of",
     "run_id_of",
     "run_no_of_request",
@@ -33,6 +35,7 @@ _CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 # Control characters, and surrogates, which are no text.
 _NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _REQUEST = re.compile(r"req-([0-9a-f]{16})")
+_CURSOR = re.compile(r"([0-7][0-9a-f]{15})([0-7][0-9a-f]{15})")
 _random = SystemRandom()
 # Each process counts from a place of its own, so that two of them rarely make one number in the same millisecond;
 # where they do, the database refuses the second and the store takes the next.
@@ -64,6 +67,17 @@ def run_no_of_request(request_id: str) -> RunNo | None:
     match = _REQUEST.fullmatch(request_id)
     number = int(match[1], 16) if match else -1
     return RunNo(number) if 0 <= number < 1 << 63 else None
+
+
+def cursor_of(first: int, second: int) -> str:
+    """The opaque cursor of a place in a list that is ordered by two numbers, each of 63 bits."""
+    return f"{first:016x}{second:016x}"
+
+
+def numbers_of(cursor: str) -> tuple[int, int] | None:
+    """The numbers of a cursor; None where it is none of ours."""
+    match = _CURSOR.fullmatch(cursor)
+    return (int(match[1], 16), int(match[2], 16)) if match else None
 
 
 def run_id_of(run_no: RunNo) -> RunId:

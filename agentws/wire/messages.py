@@ -1,4 +1,4 @@
-"""What clients send and what they are answered: one struct a frame, decoded and encoded by msgspec.
+"""What clients send: one struct a frame, decoded by msgspec.
 
 The structs of client frames hold types only; what the protocol asks of values is checked in its order by `codec`.
 """
@@ -11,28 +11,22 @@ __all__ = [
     "ALIASES",
     "PLANNED",
     "RESERVED",
-    "CaughtUp",
+    "STARTS",
+    "Authenticate",
     "ClientMessage",
-    "ConnectionEstablished",
     "CreateThread",
-    "DrainingNotice",
-    "Error",
+    "DeleteThread",
+    "GetThreadHistory",
+    "HandshakeAcknowledged",
     "Heartbeat",
-    "HeartbeatAck",
+    "ListThreads",
     "Ping",
-    "Pong",
-    "RequestAccepted",
-    "ServerMessage",
     "Start",
-    "StopAccepted",
     "StopAgent",
     "Subscribe",
-    "Subscribed",
-    "SubscriptionEnded",
-    "Thread",
-    "ThreadCreated",
+    "SwitchThread",
     "Unsubscribe",
-    "Unsubscribed",
+    "UpdateThread",
 ]
 
 ALIASES = {
@@ -43,6 +37,9 @@ ALIASES = {
     "message": "user_message",
 }
 """Deprecated type → the type it stands for."""
+
+STARTS = frozenset({"start_agent", "user_message", "chat"})
+"""The types that start a run."""
 
 
 class _Client(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,6 +92,48 @@ class CreateThread(_Client, frozen=True, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
+class UpdateThread(_Client, frozen=True, kw_only=True):
+    """What is given replaces the whole old value; an empty title clears it."""
+
+    thread_id: str | None = None
+    title: str | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class ListThreads(_Client, frozen=True, kw_only=True):
+    limit: int = 50
+    before: str | None = None
+
+
+class SwitchThread(_Client, frozen=True, kw_only=True):
+    """`after_seq` absent: from the thread's `resume_after`."""
+
+    thread_id: str | None = None
+    after_seq: int | None = None
+    epoch: str | None = None
+    subagents: bool = False
+
+
+class GetThreadHistory(_Client, frozen=True, kw_only=True):
+    thread_id: str | None = None
+    limit: int = 50
+    before: str | None = None
+
+
+class DeleteThread(_Client, frozen=True, kw_only=True):
+    thread_id: str | None = None
+
+
+class Authenticate(_Client, frozen=True, kw_only=True):
+    token: str | None = None
+
+
+class HandshakeAcknowledged(_Client, frozen=True, kw_only=True):
+    """Known in the original dialect only (section 7)."""
+
+    thread_id: str | None = None
+
+
 class Ping(_Client, frozen=True, kw_only=True):
     """`payload` is any JSON value, given back as it came."""
 
@@ -105,131 +144,25 @@ class Heartbeat(_Client, frozen=True, kw_only=True):
     pass
 
 
-ClientMessage = Start | StopAgent | Subscribe | Unsubscribe | CreateThread | Ping | Heartbeat
-
-
-class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
-    """A direct answer: `id` is that of the frame it answers, `timestamp` the server's time."""
-
-    id: str | None
-    timestamp: str
-
-
-class RequestAccepted(_Answer, frozen=True, kw_only=True, tag="request_accepted"):
-    request_id: str
-    thread_id: str
-    epoch: str
-    run_id: str
-    seq: int
-    duplicate: bool
-    status: str
-    position: int
-
-
-class StopAccepted(_Answer, frozen=True, kw_only=True, tag="stop_accepted"):
-    run_ids: list[str]
-    already_ended: list[str]
-
-
-class Subscribed(_Answer, frozen=True, kw_only=True, tag="subscribed"):
-    thread_id: str
-    epoch: str
-    first_seq: int
-    last_seq: int
-    after_seq: int
-    recovered: bool
-
-
-class CaughtUp(_Answer, frozen=True, kw_only=True, tag="caught_up"):
-    thread_id: str
-    seq: int
-
-
-class Unsubscribed(_Answer, frozen=True, kw_only=True, tag="unsubscribed"):
-    thread_id: str
-
-
-class Thread(msgspec.Struct, frozen=True, kw_only=True):
-    thread_id: str
-    title: str | None
-    metadata: msgspec.Raw | None
-    created_at: str
-    updated_at: str
-    epoch: str
-    last_seq: int
-    running_run_id: str | None
-
-
-class ThreadCreated(_Answer, frozen=True, kw_only=True, tag="thread_created"):
-    thread: Thread
-
-
-class Pong(_Answer, frozen=True, kw_only=True, tag="pong"):
-    payload: Any
-
-
-class HeartbeatAck(_Answer, frozen=True, kw_only=True, tag="heartbeat_ack"):
-    status: str = "healthy"
-
-
-class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
-    id: str | None
-    code: str
-    message: str
-    retryable: bool
-    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
-    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
-
-
-class ConnectionEstablished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="connection_established"):
-    timestamp: str
-    connection_id: str
-    user_id: str
-    expires_at: str | None
-    protocol: str
-    server_version: str
-    heartbeat_interval_s: float
-    limits: dict[str, int]
-
-
-class DrainingNotice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="draining"):
-    timestamp: str
-    retry_after_ms: int
-
-
-class SubscriptionEnded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscription_ended"):
-    timestamp: str
-    thread_id: str
-    reason: str
-
-
-ServerMessage = (
-    RequestAccepted
-    | StopAccepted
-    | Subscribed
-    | CaughtUp
-    | Unsubscribed
-    | ThreadCreated
-    | Pong
-    | HeartbeatAck
-    | Error
-    | ConnectionEstablished
-    | DrainingNotice
-    | SubscriptionEnded
+ClientMessage = (
+    Start
+    | StopAgent
+    | Subscribe
+    | Unsubscribe
+    | CreateThread
+    | UpdateThread
+    | ListThreads
+    | SwitchThread
+    | GetThreadHistory
+    | DeleteThread
+    | Authenticate
+    | HandshakeAcknowledged
+    | Ping
+    | Heartbeat
 )
 
-PLANNED = frozenset(
-    {
-        "update_thread",
-        "list_threads",
-        "subscribe_threads",
-        "switch_thread",
-        "get_thread_history",
-        "delete_thread",
-        "respond",
-        "authenticate",
-    }
-)
+
+PLANNED = frozenset({"subscribe_threads", "respond"})
 """Client types whose names are taken and whose features do not exist yet: answered `not_implemented`."""
 
 RESERVED = frozenset(

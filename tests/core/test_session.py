@@ -10,18 +10,10 @@ from msgspec import UNSET
 
 from agentws.core.context import Principal
 from agentws.core.session import Command, Handled, Reply, Session, error_frame
+from agentws.wire.answers import Error, HeartbeatAck, Pong
 from agentws.wire.errors import CATALOGUE, Fault, Refusal
 from agentws.wire.ids import ConnectionId, ThreadId
-from agentws.wire.messages import (
-    CreateThread,
-    Error,
-    HeartbeatAck,
-    Pong,
-    Start,
-    StopAgent,
-    Subscribe,
-    Unsubscribe,
-)
+from agentws.wire.messages import CreateThread, Start, StopAgent, Subscribe, Unsubscribe
 
 NOW = "2024-05-06T07:08:09.123Z"
 

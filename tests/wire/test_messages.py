@@ -5,32 +5,34 @@ from typing import Any, get_args
 import msgspec
 import pytest
 
-from agentws.wire.codec import Head, Rejected, decode, encode, parse
-from agentws.wire.errors import Fault
-from agentws.wire.messages import (
-    ALIASES,
-    PLANNED,
-    RESERVED,
+from agentws.wire.answers import (
     CaughtUp,
-    ClientMessage,
     ConnectionEstablished,
-    CreateThread,
     DrainingNotice,
     Error,
     HeartbeatAck,
     Pong,
     RequestAccepted,
     ServerMessage,
-    Start,
     StopAccepted,
-    StopAgent,
-    Subscribe,
     Subscribed,
     SubscriptionEnded,
     Thread,
     ThreadCreated,
-    Unsubscribe,
     Unsubscribed,
+)
+from agentws.wire.codec import Head, Rejected, decode, encode, parse
+from agentws.wire.errors import Fault
+from agentws.wire.messages import (
+    ALIASES,
+    PLANNED,
+    RESERVED,
+    ClientMessage,
+    CreateThread,
+    Start,
+    StopAgent,
+    Subscribe,
+    Unsubscribe,
 )
 
 TYPES = {

@@ -1,0 +1,310 @@
+"""One WebSocket connection: frames in, frames out, in order; what is to be sent is bounded, and so is what is taken in.
+
+It has two tasks. One reads frames and carries out each before it reads the next; the other sends.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from starlette.types import Receive, Send
+
+from agentws.core.context import Principal
+from agentws.core.limits import Buckets
+from agentws.core.run import Deleted
+from agentws.core.session import Command, Reply, Session, error_frame
+from agentws.edge.commands import Commands
+from agentws.edge.expiry import Expiry
+from agentws.feed import Feed, Subscription
+from agentws.ports import Credentials, ThreadKey
+from agentws.wire.answers import CredentialsExpiring, ServerMessage
+from agentws.wire.codec import encode_text, timestamp, timestamp_at
+from agentws.wire.errors import Fault
+from agentws.wire.ids import ConnectionId, ThreadId, ThreadNo, new_connection_id, new_number, new_thread_id
+
+__all__ = ["Connection", "ConnectionLimits", "Desk"]
+
+log = logging.getLogger("agentws.edge")
+
+_LAST_READS_S = 1.0
+_MOST_REFUSALS, _REFUSALS_S = 100, 10.0
+
+
+class _Close(NamedTuple):
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConnectionLimits:
+    """What a connection may hold: `buffer_bytes` waiting to be sent before no further frame is read; 0: no limit."""
+
+    buffer_bytes: int
+    subscriptions: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Desk:
+    """What connections are served with.
+
+    Args:
+        feed: where their threads' events come from.
+        commands: where their messages go.
+        buckets: how many frames their users may send.
+        check_token: the credentials of a token that `authenticate` brings. Raises Fault.
+    """
+
+    feed: Feed
+    commands: Commands
+    buckets: Buckets
+    check_token: Callable[[str], Credentials]
+    limits: ConnectionLimits
+
+
+class Connection:
+    """The caller of its commands and the follower of its threads.
+
+    Args:
+        credentials: whose it is.
+        send: where its frames go.
+    """
+
+    def __init__(self, credentials: Credentials, send: Send, desk: Desk) -> None:
+        reserved = None
+        if credentials.original:
+            thread_no = ThreadNo(new_number())
+            reserved = new_thread_id(thread_no), thread_no
+        self._session = Session(credentials.principal, new_connection_id(), reserved)
+        self._send = send
+        self._desk = desk
+        self._expiry = Expiry(credentials.expires_at, warn=self._warn_of_expiry, end=self._expire)
+        self._buffer_bytes = desk.limits.buffer_bytes
+        self._queue: deque[str | Subscription | _Close] = deque()
+        self._queued: set[Subscription] = set()
+        self._bytes = 0
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._subscriptions: dict[ThreadId, Subscription] = {}
+        self._refusals: deque[float] = deque(maxlen=_MOST_REFUSALS + 1)
+        self._closing = False
+
+    # As a caller
+
+    @property
+    def principal(self) -> Principal:
+        return self._session.principal
+
+    @property
+    def connection_id(self) -> ConnectionId:
+        return self._session.connection_id
+
+    @property
+    def current_thread(self) -> ThreadId | None:
+        return self._session.current_thread
+
+    @property
+    def reserved_thread(self) -> tuple[ThreadId, ThreadNo] | None:
+        return self._session.reserved
+
+    @property
+    def expires_at(self) -> float | None:
+        """When its credentials expire, in seconds since the epoch; None: never."""
+        return self._expiry.at
+
+    def make_current(self, thread_id: ThreadId | None) -> None:
+        self._session.make_current(thread_id)
+
+    def answer(self, frame: ServerMessage) -> None:
+        self.tell(encode_text(frame))
+
+    @contextmanager
+    def hold(self, thread_id: ThreadId) -> Iterator[None]:
+        subscription = self._subscriptions.get(thread_id)
+        if subscription is None:
+            yield
+            return
+        subscription.hold()
+        try:
+            yield
+        finally:
+            subscription.release()
+
+    def may_follow(self, thread_id: ThreadId) -> bool:
+        most = self._desk.limits.subscriptions
+        return not most or thread_id in self._subscriptions or len(self._subscriptions) < most
+
+    def follow(self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool) -> None:
+        if thread_id not in self._subscriptions:
+            self._subscriptions[thread_id] = self._desk.feed.subscribe(
+                self,
+                ThreadKey(self.principal, thread_id),
+                epoch=epoch,
+                cursor=after_seq,
+                behind=behind,
+                announce=None,
+            )
+
+    def replay(self, thread_id: ThreadId, *, frame_id: str | None, epoch: str, after_seq: int) -> None:
+        self._subscriptions[thread_id] = self._desk.feed.subscribe(
+            self,
+            ThreadKey(self.principal, thread_id),
+            epoch=epoch,
+            cursor=after_seq,
+            behind=True,
+            announce=(frame_id,),
+        )
+
+    def unfollow(self, thread_id: ThreadId) -> None:
+        if subscription := self._subscriptions.pop(thread_id, None):
+            subscription.close()
+
+    def finish(self, thread_id: ThreadId, deleted: Deleted, last: ServerMessage) -> Awaitable[None]:
+        subscription = self._subscriptions.get(thread_id)
+        if subscription is None or subscription.epoch != deleted.epoch:
+            self.answer(last)
+            return asyncio.sleep(0)
+        subscription.finish(deleted.last_seq, encode_text(last))
+        return subscription.closed()
+
+    async def authenticate(self, token: str) -> Credentials:
+        if self._expiry.at is None:
+            raise Fault("validation_error", "token", text="These credentials do not expire.")
+        fresh = self._desk.check_token(token)
+        if fresh.principal != self.principal:
+            raise Fault("identity_mismatch")
+        self._expiry.renew(fresh.expires_at)
+        return fresh
+
+    # As a follower
+
+    def ready(self, subscription: Subscription) -> None:
+        if subscription not in self._queued:
+            self._queued.add(subscription)
+            self._queue.append(subscription)
+            self._wake.set()
+
+    def tell(self, text: str) -> None:
+        self._queue.append(text)
+        self._bytes += len(text)
+        self._wake.set()
+
+    def ended(self, subscription: Subscription, *, deleted: bool) -> None:
+        thread_id = subscription.key.thread_id
+        if self._subscriptions.get(thread_id) is subscription:
+            del self._subscriptions[thread_id]
+        if deleted and self.current_thread == thread_id:
+            self.make_current(None)
+
+    # The connection itself
+
+    def close(self, code: int, reason: str) -> None:
+        """Closes the connection when everything before has been sent; no frame is carried out any more."""
+        self._closing = True
+        self._queue.append(_Close(code, reason))
+        self._wake.set()
+
+    async def serve(self, receive: Receive, *greetings: ServerMessage) -> None:
+        """Serves an accepted connection until either side closes it."""
+        for greeting in greetings:
+            self.answer(greeting)
+        self._expiry.start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sender = tasks.create_task(self._send_all())
+                await self._read_all(receive)
+                sender.cancel()
+        finally:
+            self._expiry.stop()
+            self._unfollow_all()
+
+    async def _read_all(self, receive: Receive) -> None:
+        while True:
+            event = await receive()
+            if event["type"] == "websocket.disconnect":
+                return
+            if self._closing:
+                continue
+            await self._take(event.get("text"))
+            while self._bytes > self._buffer_bytes:
+                self._room.clear()
+                await self._room.wait()
+
+    async def _take(self, text: str | None) -> None:
+        """Takes a frame; None: a binary one."""
+        now = asyncio.get_running_loop().time()
+        refusal = self._desk.buckets.take(self.principal, now)
+        step = self._session.receive_bytes() if text is None else self._session.receive_text(text, timestamp(), refusal)
+        match step:
+            case Reply(frame=frame):
+                self.answer(frame)
+            case Command(message=message):
+                await self._desk.commands.carry_out(self, message)
+        if refusal is not None and isinstance(step, Reply) and step.is_limited:
+            self._count_refusal(now)
+
+    def _count_refusal(self, now: float) -> None:
+        """Closes the connection of a client that goes on sending what is refused (section 4)."""
+        self._refusals.append(now)
+        if len(self._refusals) > _MOST_REFUSALS and now - self._refusals[0] <= _REFUSALS_S:
+            self.close(4429, "too many messages")
+
+    def _warn_of_expiry(self) -> None:
+        expires_at = timestamp_at(self._expiry.at)
+        if expires_at is not None:
+            self.answer(CredentialsExpiring(timestamp=timestamp(), expires_at=expires_at))
+
+    def _expire(self) -> None:
+        log.info("connection %s: its credentials have expired", self.connection_id)
+        self.answer(error_frame(Fault("token_expired"), frame_id=None))
+        self.close(4401, "credentials expired")
+
+    def _unfollow_all(self) -> None:
+        for thread_id in tuple(self._subscriptions):
+            self.unfollow(thread_id)
+
+    async def _send_all(self) -> None:
+        """Sends what is queued, until the connection is closed; a peer that is gone ends it."""
+        try:
+            while True:
+                while self._queue:
+                    item = self._queue.popleft()
+                    if isinstance(item, _Close):
+                        await self._send_rest()
+                        await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
+                        return
+                    await self._send_item(item)
+                self._wake.clear()
+                await self._wake.wait()
+        except OSError:
+            log.debug("connection %s: the peer is gone", self.connection_id)
+        finally:
+            # Nobody will take anything any more; a reader that waits for that must not wait for ever.
+            self._buffer_bytes = 1 << 62
+            self._room.set()
+            self._unfollow_all()
+
+    async def _send_rest(self) -> None:
+        """Sends what the journal is being asked for now, if it comes soon; the client would get it by resuming."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LAST_READS_S):
+                while self._queue or any(each.is_reading for each in self._subscriptions.values()):
+                    if not self._queue:
+                        self._wake.clear()
+                        await self._wake.wait()
+                    item = self._queue.popleft()
+                    if not isinstance(item, _Close):
+                        await self._send_item(item)
+
+    async def _send_item(self, item: str | Subscription) -> None:
+        if isinstance(item, str):
+            self._bytes -= len(item)
+            self._room.set()
+            await self._send({"type": "websocket.send", "text": item})
+            return
+        self._queued.discard(item)
+        for text in item.take():
+            await self._send({"type": "websocket.send", "text": text})

@@ -1,0 +1,59 @@
+"""Which web pages may call: a browser says whose page it is, and no page can lie about that (section 2)."""
+
+import re
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from starlette.requests import HTTPConnection
+
+from agentws.wire.errors import Fault
+
+__all__ = ["Origins"]
+
+_DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+
+class Origins:
+    """
+    Args:
+        patterns: origins such as `https://app.example.com`; `*` stands for one or more characters of a host, and alone
+            for any origin. None: the host that is called, only.
+    """
+
+    def __init__(self, patterns: Sequence[str]) -> None:
+        self._patterns = [_compile(pattern) for pattern in patterns]
+
+    def check(self, connection: HTTPConnection) -> None:
+        """Lets a request pass that comes from no browser, or from a page that may call.
+
+        Raises:
+            Fault: `forbidden_origin`.
+        """
+        origin = connection.headers.get("origin")
+        if origin is None or self.allows(origin, connection):
+            return
+        raise Fault("forbidden_origin")
+
+    def allows(self, origin: str, connection: HTTPConnection) -> bool:
+        """Whether a page of this origin may make this request."""
+        if self._patterns:
+            return any(pattern.fullmatch(origin.lower()) for pattern in self._patterns)
+        called = _place(f"{connection.scope['scheme']}://{connection.headers.get('host', '')}")
+        return called is not None and _place(origin) == called
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    if pattern == "*":
+        return re.compile(r".*", re.DOTALL)
+    parts = [re.escape(part) for part in pattern.lower().rstrip("/").split("*")]
+    return re.compile("[a-z0-9.-]+".join(parts))
+
+
+def _place(url: str) -> tuple[str, int] | None:
+    """Host and port of an origin; None where it has none."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    except ValueError:
+        return None
+    return (parts.hostname, port) if parts.hostname and port else None

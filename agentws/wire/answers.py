@@ -1,0 +1,223 @@
+"""What clients are answered and told, beside run events: one struct a frame, encoded by msgspec."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import msgspec
+
+__all__ = [
+    "Authenticated",
+    "CaughtUp",
+    "ConnectionEstablished",
+    "CredentialsExpiring",
+    "DrainingNotice",
+    "Error",
+    "HandshakeComplete",
+    "HandshakeResponse",
+    "HeartbeatAck",
+    "HistoryMessage",
+    "Pong",
+    "RequestAccepted",
+    "ServerMessage",
+    "StopAccepted",
+    "Subscribed",
+    "SubscriptionEnded",
+    "Thread",
+    "ThreadCreated",
+    "ThreadDeleted",
+    "ThreadHistory",
+    "ThreadList",
+    "ThreadSwitched",
+    "ThreadUpdated",
+    "Unsubscribed",
+]
+
+
+class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """A direct answer: `id` is that of the frame it answers, `timestamp` the server's time."""
+
+    id: str | None
+    timestamp: str
+
+
+class RequestAccepted(_Answer, frozen=True, kw_only=True, tag="request_accepted"):
+    request_id: str
+    thread_id: str
+    epoch: str
+    run_id: str
+    seq: int
+    duplicate: bool
+    status: str
+    position: int
+
+
+class StopAccepted(_Answer, frozen=True, kw_only=True, tag="stop_accepted"):
+    run_ids: list[str]
+    already_ended: list[str]
+
+
+class Subscribed(_Answer, frozen=True, kw_only=True, tag="subscribed"):
+    thread_id: str
+    epoch: str
+    first_seq: int
+    last_seq: int
+    after_seq: int
+    recovered: bool
+
+
+class CaughtUp(_Answer, frozen=True, kw_only=True, tag="caught_up"):
+    thread_id: str
+    seq: int
+
+
+class Unsubscribed(_Answer, frozen=True, kw_only=True, tag="unsubscribed"):
+    thread_id: str
+
+
+class Thread(msgspec.Struct, frozen=True, kw_only=True):
+    thread_id: str
+    title: str | None
+    metadata: msgspec.Raw | None
+    created_at: str
+    updated_at: str
+    epoch: str
+    last_seq: int
+    running_run_id: str | None
+
+
+class ThreadCreated(_Answer, frozen=True, kw_only=True, tag="thread_created"):
+    thread: Thread
+
+
+class ThreadUpdated(_Answer, frozen=True, kw_only=True, tag="thread_updated"):
+    thread: Thread
+
+
+class ThreadSwitched(_Answer, frozen=True, kw_only=True, tag="thread_switched"):
+    thread: Thread
+    resume_after: int
+
+
+class ThreadDeleted(_Answer, frozen=True, kw_only=True, tag="thread_deleted"):
+    """Also sent to every other connection that is subscribed to the thread; then `id` is null."""
+
+    thread_id: str
+
+
+class ThreadList(_Answer, frozen=True, kw_only=True, tag="thread_list"):
+    """`next_before` is the cursor of the next page; null: there is none."""
+
+    threads: Sequence[Thread]
+    next_before: str | None
+
+
+class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of a thread; `status` is its run's, `seq` the number of the event that goes with it."""
+
+    message_id: str
+    role: Literal["user", "assistant"]
+    content: str
+    run_id: str
+    status: str
+    seq: int
+    created_at: str
+
+
+class ThreadHistory(_Answer, frozen=True, kw_only=True, tag="thread_history"):
+    """One snapshot: a subscription from `resume_after` on goes on where the messages end."""
+
+    thread_id: str
+    epoch: str
+    last_seq: int
+    resume_after: int
+    messages: Sequence[HistoryMessage]
+    next_before: str | None
+
+
+class Authenticated(_Answer, frozen=True, kw_only=True, tag="authenticated"):
+    user_id: str
+    expires_at: str | None
+
+
+class HandshakeResponse(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="handshake_response"):
+    """The original dialect's greeting: the thread is reserved for this connection, the session token means nothing."""
+
+    thread_id: str
+    run_id: None
+    request_id: str
+    session_token: str
+    timestamp: str
+    message: str
+
+
+class HandshakeComplete(_Answer, frozen=True, kw_only=True, tag="handshake_complete"):
+    thread_id: str
+
+
+class Pong(_Answer, frozen=True, kw_only=True, tag="pong"):
+    payload: Any
+
+
+class HeartbeatAck(_Answer, frozen=True, kw_only=True, tag="heartbeat_ack"):
+    status: str = "healthy"
+
+
+class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
+    id: str | None
+    code: str
+    message: str
+    retryable: bool
+    retry_after_ms: int | msgspec.UnsetType = msgspec.UNSET
+    details: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
+
+
+class ConnectionEstablished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="connection_established"):
+    timestamp: str
+    connection_id: str
+    user_id: str
+    expires_at: str | None
+    protocol: str
+    server_version: str
+    heartbeat_interval_s: float
+    limits: dict[str, float]
+
+
+class CredentialsExpiring(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="credentials_expiring"):
+    timestamp: str
+    expires_at: str
+
+
+class DrainingNotice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="draining"):
+    timestamp: str
+    retry_after_ms: int
+
+
+class SubscriptionEnded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscription_ended"):
+    timestamp: str
+    thread_id: str
+    reason: str
+
+
+ServerMessage = (
+    RequestAccepted
+    | StopAccepted
+    | Subscribed
+    | CaughtUp
+    | Unsubscribed
+    | ThreadCreated
+    | ThreadUpdated
+    | ThreadSwitched
+    | ThreadDeleted
+    | ThreadList
+    | ThreadHistory
+    | Authenticated
+    | HandshakeComplete
+    | HandshakeResponse
+    | Pong
+    | HeartbeatAck
+    | Error
+    | ConnectionEstablished
+    | CredentialsExpiring
+    | DrainingNotice
+    | SubscriptionEnded
+)
