@@ -1,4 +1,4 @@
-"""The command line: `agentws serve`, `migrate` and `token`."""
+"""`agentws serve`: the service around uvicorn's own phases, and a process that ends when it is told to."""
 
 import argparse
 import asyncio
@@ -8,29 +8,32 @@ import os
 import socket
 import sys
 import threading
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-import asyncpg
-import jwt
 import uvicorn
 
 from agentws.app import TOOL_THREAD, Service, create_app
-from agentws.observe.logs import configure
-from agentws.ports import StoreUnavailable
-from agentws.settings import Settings, SettingsError, load
-from agentws.store.embedded import EmbeddedError
-from agentws.store.migrate import MigrationError, login_of, migrate
-from agentws.version import VERSION
+from agentws.cli.options import EXPECTED, Commands, add_place, settings_of
+from agentws.settings import SettingsError
 
-__all__ = ["main"]
+__all__ = ["add_to"]
 
 log = logging.getLogger("agentws")
 
 _TOOL_JOIN_S = 1.0
-_EXPECTED = (SettingsError, StoreUnavailable, EmbeddedError, MigrationError, asyncpg.PostgresError, OSError)
+
+
+def add_to(commands: Commands) -> None:
+    """Adds the command to a command line."""
+    serve = commands.add_parser("serve", help="serve agents")
+    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
+    serve.add_argument("--port", type=int, help="port to listen on (default 8000; 0: a free one)")
+    serve.add_argument("--env", help="development, test, staging or production")
+    serve.add_argument("--agents", metavar="MODULE:NAME", help="a mapping of names to agents, or one agent")
+    add_place(serve)
+    serve.set_defaults(run=_serve)
 
 
 class _Server(uvicorn.Server):
@@ -51,7 +54,7 @@ class _Server(uvicorn.Server):
         self._starting = asyncio.current_task()
         try:
             await self._service.start()
-        except _EXPECTED as error:
+        except EXPECTED as error:
             self.failure = error
             self.should_exit = True
             return
@@ -85,48 +88,8 @@ class _Server(uvicorn.Server):
         self.should_exit = True
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, or 1 with a line on standard error that says what is wrong."""
-    options = _parser().parse_args(arguments)
-    configure()
-    try:
-        status: int = options.run(options)
-    except _EXPECTED as error:
-        print(f"agentws: {error}", file=sys.stderr)
-        return 1
-    return status
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="agentws", description="A server for AI agents over WebSockets.")
-    parser.add_argument("--version", action="version", version=f"agentws {VERSION}")
-    commands = parser.add_subparsers(required=True, metavar="command")
-    serve = commands.add_parser("serve", help="serve agents")
-    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (default 8000; 0: a free one)")
-    serve.add_argument("--env", help="development, test, staging or production")
-    serve.add_argument("--agents", metavar="MODULE:NAME", help="a mapping of names to agents, or one agent")
-    serve.set_defaults(run=_serve)
-    migration = commands.add_parser("migrate", help="bring the database to this version's schema")
-    migration.set_defaults(run=_migrate)
-    for command in (serve, migration):
-        place = command.add_mutually_exclusive_group()
-        place.add_argument("--database-url", help="PostgreSQL URL, or 'embedded'")
-        place.add_argument("--data-dir", help="where the embedded PostgreSQL keeps its data")
-    token = commands.add_parser("token", help="print a token for a user, signed with AGENTWS_JWT_SECRET")
-    token.add_argument("--user", required=True, help="the user's id")
-    token.add_argument("--ttl", type=float, default=3600, metavar="S", help="seconds until it expires (default 3600)")
-    token.set_defaults(run=_token)
-    return parser
-
-
-def _settings(options: argparse.Namespace) -> Settings:
-    flags = {name: getattr(options, name, None) for name in ("host", "port", "env", "database_url", "data_dir")}
-    return load(**flags)
-
-
 def _serve(options: argparse.Namespace) -> int:
-    settings = _settings(options)
+    settings = settings_of(options)
     service = Service(settings, _load_agents(options.agents))
     for name in sorted(settings.forced):
         log.warning("a refusal of production is lifted: %s", name)
@@ -182,23 +145,3 @@ def _load_agents(place: str | None) -> Mapping[str, Any]:
     except (ImportError, AttributeError) as error:
         raise SettingsError(f"--agents: {place!r} cannot be loaded: {error}") from error
     return found if isinstance(found, Mapping) else {getattr(found, "__name__", name): found}
-
-
-def _migrate(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    url = settings.database_url
-    if url is None or url == "embedded":
-        raise SettingsError("the embedded PostgreSQL is migrated when it is served; give AGENTWS_DATABASE_URL")
-    applied = asyncio.run(migrate(settings.migrate_url or url, login=login_of(url)))
-    print("\n".join(f"applied {name}" for name in applied) or "the schema is current")
-    return 0
-
-
-def _token(options: argparse.Namespace) -> int:
-    settings = _settings(options)
-    if not settings.jwt_secret:
-        raise SettingsError("AGENTWS_JWT_SECRET: a secret is needed to sign a token")
-    now = int(time.time())
-    claims = {settings.user_claim: options.user, "iat": now, "exp": now + int(options.ttl)}
-    print(jwt.encode(claims, settings.jwt_secret, algorithm="HS256"))
-    return 0
