@@ -39,9 +39,10 @@ from agentws.runtime.starting import Starter
 from agentws.runtime.stopping import Stopper
 from agentws.runtime.supervisor import Services
 from agentws.runtime.worker import Worker
-from agentws.settings import Settings, default_data_dir
+from agentws.settings import Settings, default_data_dir, lifted, refusal
 from agentws.store.embedded import EmbeddedPostgres
 from agentws.store.journal import PgJournal
+from agentws.store.login import powers_of_login
 from agentws.store.migrate import MigrationError, login_of, make_database, migrate
 from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
@@ -93,8 +94,10 @@ class Service:
         """Starts everything; what was started is stopped again where something fails.
 
         Raises:
-            StoreUnavailable, EmbeddedError, MigrationError: with what is wrong and what to do.
+            SettingsError, StoreUnavailable, EmbeddedError, MigrationError: with what is wrong and what to do.
         """
+        for line in lifted(self.settings):
+            log.warning("%s", line)
         try:
             await self._start()
         except BaseException:
@@ -141,18 +144,27 @@ class Service:
         self._stack.push_async_callback(database.close)
         if migrate_url is not None:
             await migrate(migrate_url, login=login_of(url))
+        await self._refuse_privileged_login(database)
         nodes = PgNodes(database)
         if not await nodes.schema_is_current():
             raise MigrationError("the schema is not this version's; run `agentws migrate`")
         self._nodes = nodes
         await self._assemble(database, nodes)
 
+    async def _refuse_privileged_login(self, database: Database) -> None:
+        settings = self.settings
+        if settings.env != "production" or "privileged_login" in settings.forced:
+            return
+        if powers := await powers_of_login(database):
+            why = f"logs in as a role that could bypass row-level security: it {', and '.join(powers)}"
+            raise refusal("database_url", why, force="privileged_login")
+
     async def _find_database(self) -> tuple[str, str | None]:
         """The URL to log in with, and the one to migrate with; None where that is not done at a start."""
         settings = self.settings
         if settings.database_url is not None and settings.database_url != "embedded":
-            migrates = settings.env in ("development", "test")
-            return settings.database_url, (settings.migrate_url or settings.database_url) if migrates else None
+            migrate_url = settings.migrate_url or settings.database_url
+            return settings.database_url, migrate_url if settings.migrate_at_start else None
         postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()))
         self._stack.callback(postgres.stop)
         postgres.start()
@@ -302,7 +314,7 @@ def create_app(
         await own.edge(scope, receive, send)
 
     routes = [*health_routes(own.not_ready), WebSocketRoute("/ws", _Raw(websocket))]
-    if settings.page if settings.page is not None else settings.env != "production":
+    if settings.page:
         routes += page_routes()
     app = Starlette(routes=routes, lifespan=None if service else lifespan)
     app.state.service = own

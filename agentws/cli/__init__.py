@@ -4,14 +4,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from agentws.cli import migrate, serve, token
+from agentws.cli import config, migrate, serve, token
 from agentws.cli.options import EXPECTED
 from agentws.observe.logs import configure
 from agentws.version import VERSION
 
 __all__ = ["main"]
 
-_COMMANDS = (serve, migrate, token)
+_COMMANDS = (serve, migrate, token, config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

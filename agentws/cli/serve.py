@@ -15,8 +15,8 @@ from typing import Any
 import uvicorn
 
 from agentws.app import TOOL_THREAD, Service, create_app
-from agentws.cli.options import EXPECTED, Commands, add_place, settings_of
-from agentws.settings import SettingsError
+from agentws.cli.options import EXPECTED, Commands, add_serve_options, settings_of
+from agentws.settings import SettingsError, refusal
 
 __all__ = ["add_to"]
 
@@ -28,11 +28,7 @@ _TOOL_JOIN_S = 1.0
 def add_to(commands: Commands) -> None:
     """Adds the command to a command line."""
     serve = commands.add_parser("serve", help="serve agents")
-    serve.add_argument("--host", help="address to listen on (default 127.0.0.1)")
-    serve.add_argument("--port", type=int, help="port to listen on (default 8000; 0: a free one)")
-    serve.add_argument("--env", help="development, test, staging or production")
-    serve.add_argument("--agents", metavar="MODULE:NAME", help="a mapping of names to agents, or one agent")
-    add_place(serve)
+    add_serve_options(serve)
     serve.set_defaults(run=_serve)
 
 
@@ -90,9 +86,9 @@ class _Server(uvicorn.Server):
 
 def _serve(options: argparse.Namespace) -> int:
     settings = settings_of(options)
+    if settings.auth == "host":
+        raise refusal("auth", "is 'host', which is for an application that mounts this: create_app(authenticate=...)")
     service = Service(settings, _load_agents(options.agents))
-    for name in sorted(settings.forced):
-        log.warning("a refusal of production is lifted: %s", name)
     config = uvicorn.Config(
         create_app(settings, service=service),
         host=settings.host,

@@ -5,7 +5,7 @@ import time
 
 import jwt
 
-from agentws.cli.options import Commands, settings_of
+from agentws.cli.options import Commands, add_place, settings_of
 from agentws.settings import SettingsError
 
 __all__ = ["add_to"]
@@ -16,6 +16,7 @@ def add_to(commands: Commands) -> None:
     token = commands.add_parser("token", help="print a token for a user, signed with AGENTWS_JWT_SECRET")
     token.add_argument("--user", required=True, help="the user's id")
     token.add_argument("--ttl", type=float, default=3600, metavar="S", help="seconds until it expires (default 3600)")
+    add_place(token)
     token.set_defaults(run=_token)
 
 

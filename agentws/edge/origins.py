@@ -1,7 +1,7 @@
 """Which web pages may call: a browser says whose page it is, and no page can lie about that (section 2)."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from starlette.requests import HTTPConnection
@@ -20,7 +20,7 @@ class Origins:
             for any origin. None: the host that is called, only.
     """
 
-    def __init__(self, patterns: Sequence[str]) -> None:
+    def __init__(self, patterns: Collection[str]) -> None:
         self._patterns = [_compile(pattern) for pattern in patterns]
 
     def check(self, connection: HTTPConnection) -> None:

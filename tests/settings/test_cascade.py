@@ -1,13 +1,15 @@
 """What can be set: where a value comes from, what is refused, and that the refusal names the setting and its source."""
 
 import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from agentws.settings import Settings, SettingsError, default_data_dir, load
+from agentws.settings import Settings, SettingsError, default_data_dir, load, read
 
 SECRET = "s" * 32
+REAL = {"AGENTWS_DATABASE_URL": "postgresql://u@h/d"}
 
 
 def refused(environ: dict[str, str], **flags: Any) -> str:
@@ -65,7 +67,7 @@ def test_a_variable_gives_a_setting_its_value(name: str, text: str, value: objec
 @pytest.mark.parametrize(
     ("name", "value"), [("port", 9000), ("page", False), ("lease_ttl_s", 2.0), ("env", "development"), ("max_runs", 0)]
 )
-def test_a_flag_comes_before_a_variable(name: str, value: object) -> None:
+def test_a_flag_comes_before_a_variable(name: str, value: Any) -> None:
     variable = {"port": "1", "page": "true", "lease_ttl_s": "9", "env": "production", "max_runs": "7"}[name]
     assert getattr(load({f"AGENTWS_{name.upper()}": variable}, **{name: value}), name) == value
 
@@ -136,30 +138,6 @@ def test_jwt_auth_needs_a_secret() -> None:
     assert "jwt_secret" in refused({"AGENTWS_AUTH": "jwt"})
 
 
-@pytest.mark.parametrize("env", ["test", "staging", "production"])
-@pytest.mark.parametrize("auth", [{}, {"AGENTWS_AUTH": "dev", "AGENTWS_JWT_SECRET": SECRET}])
-def test_dev_auth_is_refused_where_it_would_be_found_by_strangers(env: str, auth: dict[str, str]) -> None:
-    assert "AGENTWS_FORCE=dev_auth" in refused({"AGENTWS_ENV": env, **auth})
-    assert load({"AGENTWS_ENV": env, "AGENTWS_FORCE": "dev_auth", **REAL, **auth}).auth == "dev"
-
-
-REAL = {"AGENTWS_DATABASE_URL": "postgresql://u@h/d"}
-
-
-@pytest.mark.parametrize(
-    ("given", "lifts"),
-    [
-        ({"AGENTWS_JWT_SECRET": SECRET}, "embedded"),
-        ({"AGENTWS_JWT_SECRET": SECRET, "AGENTWS_DATABASE_URL": "embedded"}, "embedded"),
-        ({"AGENTWS_JWT_SECRET": "s" * 31, **REAL}, "weak_secret"),
-    ],
-)
-def test_production_refuses_what_is_for_development_unless_forced(given: dict[str, str], lifts: str) -> None:
-    assert f"AGENTWS_FORCE={lifts}" in refused({"AGENTWS_ENV": "production", **given})
-    assert load({"AGENTWS_ENV": "production", "AGENTWS_FORCE": lifts, **given}).env == "production"
-    assert load({"AGENTWS_ENV": "staging", **given}).env == "staging"
-
-
 @pytest.mark.parametrize("name", ["port", "stop_grace_s", "lease_ttl_s", "run_timeout_s"])
 @pytest.mark.parametrize("text", ["70000000000", "nan", "inf", "-1"])
 def test_numbers_that_make_no_sense_are_refused(name: str, text: str) -> None:
@@ -221,3 +199,115 @@ def test_the_data_are_roots_own_or_the_users(uid: int, is_systems: bool, monkeyp
     assert os.path.isabs(directory)
     assert (directory == "/var/lib/agentws") == is_systems
     assert directory.endswith("agentws")
+
+
+FILE = """
+environment = "staging"
+pool_size = 2
+lease_ttl_s = 20
+host = "::1"
+port = 1
+
+[env.staging]
+lease_ttl_s = 30
+host = "127.0.0.2"
+port = 2
+
+[env.production]
+lease_ttl_s = 40
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> str:
+    place = tmp_path / "agentws.toml"
+    place.write_text(FILE + f"[env.test]\njwt_secret = '{SECRET}'")
+    return str(place)
+
+
+def test_each_value_is_of_the_last_source_that_gave_it_and_says_which(path: str) -> None:
+    environ = {"AGENTWS_HOST": "127.0.0.3", "AGENTWS_PORT": "3", "AGENTWS_JWT_SECRET": SECRET}
+    loaded = read(environ, config=path, port=4)
+    expected: dict[str, tuple[object, str]] = {
+        "max_runs": (1000, "default"),
+        "log_format": ("json", "default of staging"),
+        "env": ("staging", path),
+        "pool_size": (2, path),
+        "lease_ttl_s": (30.0, f"{path} [env.staging]"),
+        "host": ("127.0.0.3", "AGENTWS_HOST"),
+        "port": (4, "--port"),
+    }
+    assert {name: (getattr(loaded.settings, name), loaded.origins[name]) for name in expected} == expected
+    assert set(loaded.origins) == set(Settings.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("environ", "flags", "lease_ttl_s"),
+    [
+        ({}, {}, 30.0),
+        ({"AGENTWS_ENV": "production"}, {}, 40.0),
+        ({"AGENTWS_ENV": "production"}, {"env": "development"}, 20.0),
+    ],
+)
+def test_the_table_is_of_the_environment_that_counts(
+    path: str, environ: dict[str, str], flags: dict[str, str], lease_ttl_s: float
+) -> None:
+    given = {"AGENTWS_JWT_SECRET": SECRET, "AGENTWS_DATABASE_URL": "postgresql://u@h/d"}
+    assert load(given | environ, config=path, **flags).lease_ttl_s == lease_ttl_s
+
+
+def test_a_file_may_be_named_by_a_variable_and_a_flag_goes_before_it(path: str, tmp_path: Path) -> None:
+    named = {"AGENTWS_CONFIG": path, "AGENTWS_JWT_SECRET": SECRET}
+    assert load(named).pool_size == 2
+    other = tmp_path / "other.toml"
+    other.write_text("pool_size = 5")
+    assert load(named, config=str(other)).pool_size == 5
+    assert load({**named, "AGENTWS_CONFIG": ""}).pool_size == 12
+
+
+TYPED = [
+    ("pool_size", '"20"', "cannot be '20': Expected `int`, got `str`"),
+    ("pool_size", "1.5", "cannot be 1.5: Expected `int`, got `float`"),
+    ("pool_size", "true", "cannot be True: Expected `int`, got `bool`"),
+    ("pool_size", "0", "cannot be 0: Expected `int` >= 1"),
+    ("page", '"true"', "cannot be 'true': Expected `bool | null`, got `str`"),
+    ("host", "5", "cannot be 5: Expected `str`, got `int`"),
+    ("env", '"moon"', "cannot be 'moon': it is one of development, test, staging, production"),
+    ("database_url", '"mysql://u:hidden@h"', "has to be"),
+    ("jwt_secret", "1234567", "cannot be '***': Expected"),
+    ("force", '"nothing"', "does not know nothing"),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "said"), TYPED)
+def test_a_bad_value_of_a_file_names_file_and_key(tmp_path: Path, name: str, value: str, said: str) -> None:
+    path = tmp_path / "agentws.toml"
+    path.write_text(f"{name} = {value}")
+    text = refused({}, config=str(path))
+    assert text.startswith(f"{path}: {name} {said}")
+    assert "hidden" not in text
+    assert "1234567" not in text
+
+
+def test_a_bad_value_of_a_table_names_the_table_and_one_of_another_environment_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "agentws.toml"
+    path.write_text("[env.development]\nport = 70000\n")
+    assert refused({}, config=str(path)).startswith(f"{path} [env.development]: port cannot be 70000")
+    assert load({"AGENTWS_ENV": "test", "AGENTWS_JWT_SECRET": SECRET}, config=str(path)).port == 8000
+
+
+def test_a_bad_value_that_another_source_covers_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "agentws.toml"
+    path.write_text("port = 70000\n")
+    assert load({"AGENTWS_PORT": "9"}, config=str(path)).port == 9
+
+
+@pytest.mark.parametrize("name", ["jwt_secret", "stats_token", "database_url", "migrate_url"])
+def test_no_error_shows_a_secret(name: str) -> None:
+    text = refused({f"AGENTWS_{name.upper()}": "mysql://u:hidden@h/d"}, env="production", force="nothing")
+    assert "hidden" not in text
+
+
+def test_variables_that_are_no_settings_are_logged(caplog: pytest.LogCaptureFixture) -> None:
+    load({"AGENTWS_POOLSIZE": "3"})
+    assert caplog.messages == ["AGENTWS_POOLSIZE is not a setting; did you mean AGENTWS_POOL_SIZE?"]
