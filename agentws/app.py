@@ -28,6 +28,8 @@ from agentws.edge.http import health_routes, page_routes
 from agentws.edge.origins import Origins
 from agentws.edge.websocket import Connections, WebSocketEdge, refuse
 from agentws.feed import Feed
+from agentws.observe.metrics import Metrics
+from agentws.observe.statistics import Statistics
 from agentws.ports import Renewal, StoreUnavailable
 from agentws.runtime.conversations import Conversations
 from agentws.runtime.dispatcher import Dispatcher
@@ -38,6 +40,7 @@ from agentws.runtime.lease import Lease
 from agentws.runtime.starting import Starter
 from agentws.runtime.stopping import Stopper
 from agentws.runtime.supervisor import Services
+from agentws.runtime.tools import ToolThreads
 from agentws.runtime.worker import Worker
 from agentws.settings import Settings, default_data_dir, lifted, refusal
 from agentws.store.embedded import EmbeddedPostgres
@@ -77,6 +80,11 @@ class Service:
         self.settings = settings
         self.agents = named
         self.connections = Connections(most=settings.max_connections, most_per_user=settings.max_connections_per_user)
+        self.metrics = Metrics(tuple(named))
+        self.statistics = Statistics(
+            runs_in_flight=lambda: self._worker.in_flight if self._worker else 0,
+            connections=lambda: len(self.connections),
+        )
         self._stack = AsyncExitStack()
         self._started = False
         self.feed: Feed | None = None
@@ -139,7 +147,9 @@ class Service:
     async def _start(self) -> None:
         settings = self.settings
         url, migrate_url = await self._find_database()
-        database = Database(url, size=settings.pool_size, timeout_s=settings.database_timeout_s)
+        database = Database(
+            url, size=settings.pool_size, timeout_s=settings.database_timeout_s, meter=self.metrics.store
+        )
         await database.open(wait_s=settings.database_wait_s)
         self._stack.push_async_callback(database.close)
         if migrate_url is not None:
@@ -177,20 +187,28 @@ class Service:
         )
 
     async def _assemble(self, database: Database, nodes: PgNodes) -> None:
-        settings, broker, journal = self.settings, LocalBroker(), PgJournal(database)
+        settings, journal = self.settings, PgJournal(database)
+        broker = LocalBroker(self.metrics.feed)
+        meter = self.metrics.node
         limits = StartLimits(
             threads=settings.max_threads_per_user,
             runs=settings.max_runs_per_user,
             waiting=settings.max_waiting_runs,
         )
         starts = PgStarts(database, limits)
-        janitor = Janitor(nodes, starts, agents=tuple(self.agents), interval_s=_LOOK_INTERVAL_S)
+        janitor = Janitor(nodes, starts, agents=tuple(self.agents), interval_s=_LOOK_INTERVAL_S, meter=meter)
         drain = Drain(grace_s=settings.drain_grace_s, announce=lambda ms: self.connections.announce_drain(within_ms=ms))
 
         def renewed(renewal: Renewal) -> None:
             janitor.heed(renewal, worker)
 
-        lease = Lease(nodes, ttl_s=settings.lease_ttl_s, on_renewed=renewed, on_lost=lambda: worker.abandon_all())
+        lease = Lease(
+            nodes,
+            ttl_s=settings.lease_ttl_s,
+            on_renewed=renewed,
+            on_lost=lambda: worker.abandon_all(),
+            meter=meter,
+        )
 
         def may_claim() -> int | None:
             return None if drain.begun else lease.node_id
@@ -202,6 +220,8 @@ class Service:
             broker,
             poll_interval_s=settings.poll_interval_ms / 1000,
             buffer_bytes=settings.send_buffer_bytes,
+            meter=self.metrics.feed,
+            statistics=self.statistics,
         )
         await lease.take()
         self._stack.push_async_callback(lease.give_up)
@@ -210,6 +230,7 @@ class Service:
         self._keep("the lease", lease.keep)
         self._keep("the search for runs", lambda: janitor.look(may_claim, worker))
         self._keep("the feed", feed.poll)
+        self._keep("the event loop's watch", self.metrics.watch_loop)
         stopper = Stopper(starts=starts, worker=worker, broker=broker)
         housekeeper = Housekeeper(nodes, stopper, follows=feed.follows, disconnect_grace_s=settings.disconnect_grace_s)
         self._keep("the search for unfollowed runs", housekeeper.look)
@@ -228,6 +249,8 @@ class Service:
         conversations = Conversations(threads=threads, journal=journal, broker=broker, worker=worker)
         dispatcher = Dispatcher(starter=starter, stopper=stopper, conversations=conversations)
         self.feed, self._drain, self._worker = feed, drain, worker
+        _add_gauges(self.metrics.gauge, self.connections, feed=feed, worker=worker, services=services)
+        _add_store_gauges(self.metrics.gauge, database, lease, drain)
         self._edge = self._websocket_edge(feed, dispatcher, PgTickets(database))
 
     def _services(
@@ -240,13 +263,15 @@ class Service:
             journal=journal,
             starts=starts,
             broker=broker,
-            executor=executor,
+            threads=ToolThreads(executor),
             next_owner=next_owner,
             agents=tuple(self.agents),
             run_timeout_s=settings.run_timeout_s,
             stop_grace_s=settings.stop_grace_s,
             piece_interval_s=settings.piece_interval_ms / 1000,
             run_buffer_bytes=settings.run_buffer_bytes,
+            metrics=self.metrics,
+            statistics=self.statistics,
         )
 
     def _websocket_edge(self, feed: Feed, dispatcher: Dispatcher, tickets: PgTickets) -> WebSocketEdge:
@@ -291,6 +316,31 @@ class Service:
             await asyncio.gather(task, return_exceptions=True)
 
         self._stack.push_async_callback(end)
+
+
+def _add_gauges(
+    gauge: Callable[..., None], connections: Connections, *, feed: Feed, worker: Worker, services: Services
+) -> None:
+    """What of the runs and their followers is counted when somebody asks."""
+    gauge("agentws_connections", "Connections that are open.", lambda: len(connections))
+    gauge("agentws_subscriptions", "Threads followed by connections.", lambda: feed.subscriptions)
+    gauge("agentws_queue_bytes", "Bytes that wait to be sent, of all connections.", lambda: sum(feed.buffered()))
+    gauge("agentws_runs_in_flight", "Runs at work in this process.", lambda: worker.in_flight)
+    gauge("agentws_abandoned_tasks", "Agents that were cancelled and go on.", lambda: len(services.abandoned))
+    threads = services.threads
+    gauge("agentws_tool_threads", "Tool calls in a thread or waiting for one.", lambda: threads.at_work)
+    gauge("agentws_abandoned_tool_threads", "Tool calls that nobody waits for.", lambda: threads.abandoned)
+
+
+def _add_store_gauges(gauge: Callable[..., None], database: Database, lease: Lease, drain: Drain) -> None:
+    """What of the database and this process's place in it is counted when somebody asks."""
+    pool, text = "agentws_pool_connections", "Connections to the database."
+    gauge(pool, text, lambda: database.busy, state="busy")
+    gauge(pool, text, lambda: database.idle, state="idle")
+    gauge("agentws_pool_size", "Calls of the database that may be at work at once.", lambda: database.size)
+    gauge("agentws_pool_waiting", "Calls that wait for a connection to the database.", lambda: database.waiting)
+    gauge("agentws_lease_held", "Whether this process holds its lease.", lambda: lease.node_id is not None)
+    gauge("agentws_draining", "Whether this process goes away.", lambda: drain.begun)
 
 
 def create_app(

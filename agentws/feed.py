@@ -6,6 +6,7 @@ read from the journal, when the follower takes again.
 
 import asyncio
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -15,6 +16,8 @@ from typing import Protocol
 from agentws.core.framing import frame
 from agentws.core.replay import Batch, Item, follow
 from agentws.core.session import error_frame
+from agentws.observe.meters import FeedMeter
+from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, End, Journal, StoreUnavailable, ThreadKey
 from agentws.wire.answers import CaughtUp, SubscriptionEnded, ThreadDeleted
 from agentws.wire.codec import encode_text, timestamp
@@ -48,6 +51,23 @@ class Follower(Protocol):
 
     def ended(self, subscription: "Subscription", *, deleted: bool) -> None:
         """The server has ended a subscription, `deleted`: with its thread. Its last frames can still be taken."""
+
+
+class _Outgoing:
+    """Of the frames that wait to be taken: how many events came live and from the journal, and the oldest commit."""
+
+    def __init__(self) -> None:
+        self.live = 0
+        self.replayed = 0
+        self.oldest: Batch | None = None
+
+    def add(self, batch: Batch | None) -> None:
+        """Counts an event. `batch`: what it was heard with; None: it was read."""
+        if batch is None:
+            self.replayed += 1
+            return
+        self.live += 1
+        self.oldest = self.oldest or batch
 
 
 class Subscription:
@@ -85,6 +105,9 @@ class Subscription:
         self._held = False
         self._last: tuple[int, str] | None = None
         self._closed = asyncio.Event()
+        self._outgoing = _Outgoing()
+        # How many events were read until it had caught up; None where it has, or had nothing to catch up with.
+        self._resumed = 0 if behind else None
 
     @property
     def cursor(self) -> int:
@@ -116,7 +139,7 @@ class Subscription:
         else:
             self._heard = max(self._heard, batch.last_seq)
             items = follow(self._cursor, batch) if self._state is _State.LIVE else ()
-            if items is None or not self._add(items):
+            if items is None or self._add(items, batch) < len(items):
                 self._fall_behind()
             if batch.deleted:
                 self.finish(batch.last_seq, _deleted(self.key))
@@ -133,6 +156,9 @@ class Subscription:
         frames = list(self._frames)
         self._frames.clear()
         self._bytes = 0
+        if self._outgoing.live or self._outgoing.replayed:
+            self._feed.count_sent(self._outgoing)
+            self._outgoing = _Outgoing()
         if self._state is _State.BEHIND:
             self._state = _State.READING
             self._feed.read(self)
@@ -165,6 +191,7 @@ class Subscription:
         """Takes nothing more; what was not taken is dropped."""
         self._state = _State.CLOSED
         self._frames.clear()
+        self._outgoing = _Outgoing()
         self._feed.forget(self)
         self._closed.set()
 
@@ -197,10 +224,16 @@ class Subscription:
             self._heard = self._cursor
             if self._last is not None and not more:
                 self._cursor = max(self._cursor, self._last[0])
-        if not self._add(items) or more or self._heard > self._cursor:
+        added = self._add(items, None)
+        if self._resumed is not None:
+            self._resumed += added
+        if added < len(items) or more or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
+            if self._resumed is not None:
+                self._feed.meter.resumed(self._resumed)
+                self._resumed = None
             self._announce_caught_up()
             self._end_if_finished()
         self._tell()
@@ -222,15 +255,16 @@ class Subscription:
         else:
             self.push(Batch(epoch=end.epoch, after_seq=end.last_seq, last_seq=end.last_seq, deleted=end.deleted))
 
-    def _add(self, items: Sequence[Item]) -> bool:
-        """Takes items as long as there is room; whether it took them all."""
-        for item in items:
+    def _add(self, items: Sequence[Item], batch: Batch | None) -> int:
+        """Takes items as long as there is room; returns how many. `batch`: what they came with; None: the journal."""
+        for taken, item in enumerate(items):
             if self._bytes > self._feed.buffer_bytes:
-                return False
+                return taken
             self._frames.append(item.frame)
             self._bytes += len(item.frame)
             self._cursor = item.seq
-        return True
+            self._outgoing.add(batch)
+        return len(items)
 
     def _tell(self) -> None:
         if not self._held and (self._frames or self._state is _State.BEHIND):
@@ -249,8 +283,19 @@ class Feed:
         buffer_bytes: what a subscription holds at most, but for one event.
     """
 
-    def __init__(self, journal: Journal, broker: Broker, *, poll_interval_s: float, buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        broker: Broker,
+        *,
+        poll_interval_s: float,
+        buffer_bytes: int,
+        meter: FeedMeter,
+        statistics: Statistics,
+    ) -> None:
         self.buffer_bytes = buffer_bytes
+        self.meter = meter
+        self._statistics = statistics
         self._journal = journal
         self._broker = broker
         self._poll_interval_s = poll_interval_s
@@ -318,6 +363,22 @@ class Feed:
         """Whether anybody follows a thread here."""
         return key in self._followed
 
+    @property
+    def subscriptions(self) -> int:
+        """How many subscriptions there are."""
+        return len(self._subscriptions)
+
+    def count_sent(self, outgoing: _Outgoing) -> None:
+        """Notes what a follower has taken."""
+        self.meter.sent(live=outgoing.live, replayed=outgoing.replayed)
+        self._statistics.events_sent(outgoing.live + outgoing.replayed, replayed=outgoing.replayed)
+        oldest = outgoing.oldest
+        if oldest is not None and oldest.committed_at is not None:
+            lag_s = time.monotonic() - oldest.committed_at
+            self.meter.lag(lag_s)
+            if oldest.on_sent is not None:
+                oldest.on_sent(lag_s)
+
     def buffered(self) -> Iterable[int]:
         """How many bytes each subscription holds."""
         return [subscription.buffered for subscription in self._subscriptions]
@@ -330,6 +391,7 @@ class Feed:
 
     async def _read(self, subscription: Subscription) -> None:
         while subscription.is_reading:
+            self.meter.read()
             try:
                 page = await self._journal.read_events(
                     subscription.key.principal,

@@ -3,6 +3,7 @@
 import logging
 
 from agentws.core.replay import Batch
+from agentws.observe.meters import FeedMeter
 from agentws.ports import Listener, ThreadKey
 
 __all__ = ["LocalBroker"]
@@ -11,9 +12,10 @@ log = logging.getLogger("agentws.broker")
 
 
 class LocalBroker:
-    """Followers by thread; a thread without any has no entry."""
+    """Followers by thread; a thread without any has no entry. `meter`: told of what is published."""
 
-    def __init__(self) -> None:
+    def __init__(self, meter: FeedMeter | None = None) -> None:
+        self._meter = meter or FeedMeter()
         self._listeners: dict[ThreadKey, set[Listener]] = {}
 
     def subscribe(self, key: ThreadKey, listener: Listener) -> None:
@@ -26,6 +28,7 @@ class LocalBroker:
             self._listeners.pop(key, None)
 
     def publish(self, key: ThreadKey, batch: Batch) -> None:
+        self._meter.published()
         for listener in tuple(self._listeners.get(key, ())):
             try:
                 listener.push(batch)

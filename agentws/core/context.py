@@ -21,7 +21,7 @@ class Principal:
     user_id: str
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, weakref_slot=True)
 class UserExecutionContext:
     """All that an agent may know of the request that it serves; it cannot be changed, nor can what it holds.
 

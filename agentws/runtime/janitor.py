@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from agentws.core.run import RunKey, Ticket
+from agentws.observe.meters import NodeMeter
 from agentws.ports import Nodes, Renewal, Starts, StoreUnavailable
 from agentws.runtime.worker import Worker
 
@@ -21,11 +22,14 @@ class Janitor:
         interval_s: how often it looks, in seconds; `wake` makes it look at once.
     """
 
-    def __init__(self, nodes: Nodes, starts: Starts, *, agents: Sequence[str], interval_s: float) -> None:
+    def __init__(
+        self, nodes: Nodes, starts: Starts, *, agents: Sequence[str], interval_s: float, meter: NodeMeter
+    ) -> None:
         self._nodes = nodes
         self._starts = starts
         self._agents = agents
         self._interval_s = interval_s
+        self._meter = meter
         self._wake = asyncio.Event()
         self._unknown: frozenset[RunKey] = frozenset()
         self._orphans: frozenset[RunKey] = frozenset()
@@ -71,11 +75,13 @@ class Janitor:
         orphans = tuple(self._orphans - worker.known)
         self._orphans = frozenset()
         for ticket in await self._nodes.take_over(node_id, orphans=orphans, limit=_TAKE_OVER_LIMIT):
+            self._meter.took_over(orphan=ticket.orphan)
             log.warning("took over run number %d under fence %d", ticket.run_no, ticket.fence)
             await self._begin(ticket, worker)
         if worker.free:
             limit = min(worker.free, _TAKE_OVER_LIMIT)
             for ticket in await self._nodes.claim_waiting(node_id, self._agents, limit=limit):
+                self._meter.claimed()
                 await self._begin(ticket, worker)
 
     async def _begin(self, ticket: Ticket, worker: Worker) -> None:

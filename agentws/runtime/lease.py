@@ -11,6 +11,7 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
+from agentws.observe.meters import NodeMeter
 from agentws.ports import Nodes, Renewal, StoreUnavailable
 
 __all__ = ["Lease"]
@@ -27,15 +28,23 @@ class Lease:
         ttl_s: how long one lasts, in seconds.
         on_renewed: told what each renewal brought.
         on_lost: called when runs of this process may be taken by others soon.
+        meter: told of renewals and losses.
     """
 
     def __init__(
-        self, nodes: Nodes, *, ttl_s: float, on_renewed: Callable[[Renewal], None], on_lost: Callable[[], None]
+        self,
+        nodes: Nodes,
+        *,
+        ttl_s: float,
+        on_renewed: Callable[[Renewal], None],
+        on_lost: Callable[[], None],
+        meter: NodeMeter | None = None,
     ) -> None:
         self._nodes = nodes
         self._ttl_s = ttl_s
         self._on_renewed = on_renewed
         self._on_lost = on_lost
+        self._meter = meter or NodeMeter()
         self._node_id = 0
         self._good_until = 0.0
         self._held = False
@@ -65,6 +74,7 @@ class Lease:
             try:
                 wait_s = self._ttl_s / 3 if await self._renew() else _RETRY_S
             except StoreUnavailable as error:
+                self._meter.renewal("unanswered")
                 log.warning("the lease was not renewed: %s", error)
                 wait_s = _RETRY_S
 
@@ -85,10 +95,13 @@ class Lease:
             async with asyncio.timeout_at(max(self._good_until, asked)):
                 renewal = await self._nodes.renew(self._node_id, ttl_s=self._ttl_s)
         except TimeoutError:
+            self._meter.renewal("unanswered")
             return False
         if not renewal.alive or asked >= self._good_until:
+            self._meter.renewal("refused")
             self._lose()
             return False
+        self._meter.renewal("renewed")
         self._hold_until(asked + self._ttl_s * 2 / 3)
         self._on_renewed(renewal)
         return True
@@ -109,5 +122,6 @@ class Lease:
         if not self._held:
             return
         self._held = False
+        self._meter.lease_lost()
         log.error("the lease was lost; the runs of this process are dropped and will be taken over")
         self._on_lost()

@@ -7,6 +7,7 @@ answered is repeated as it was: its ordinals make the journal take it once.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Sequence
 from functools import partial
 
@@ -14,6 +15,7 @@ from agentws.core.framing import Origin, Record, frame
 from agentws.core.replay import Batch, Item
 from agentws.core.run import Appended, Claim, Draft, Ending
 from agentws.ports import Broker, Journal, Stopping, StoreUnavailable, ThreadKey
+from agentws.runtime.tally import Tally
 from agentws.wire.codec import clean, encode_text, timestamp
 from agentws.wire.events import AgentMessage, EventType
 
@@ -42,16 +44,20 @@ class Recorder:
     """
     Args:
         claim: the run.
+        tally: told what is written and how long it takes.
         journal: where its events go.
         broker: who is told of them.
         interval_s: the least time between two pieces of text; it grows with the time that appends take.
         buffer_bytes: what may wait to be written before the agent has to.
     """
 
-    def __init__(self, claim: Claim, journal: Journal, broker: Broker, *, interval_s: float, buffer_bytes: int) -> None:
+    def __init__(
+        self, claim: Claim, tally: Tally, journal: Journal, broker: Broker, *, interval_s: float, buffer_bytes: int
+    ) -> None:
         self.attempt = claim.attempt
         self.stop_reason: str | None = None
         self._claim = claim
+        self._tally = tally
         self._origin = _origin(claim)
         self._journal = journal
         self._broker = broker
@@ -116,7 +122,11 @@ class Recorder:
         self._waiting.append((self._added, waiter))
         self._urgent = True
         self._wake.set()
-        await waiter
+        began = time.monotonic()
+        try:
+            await waiter
+        finally:
+            self._tally.waited(time.monotonic() - began)
 
     @property
     def closed(self) -> bool:
@@ -179,6 +189,7 @@ class Recorder:
         except Stopping:
             self._pending[:0] = rest
             raise
+        self._tally.ended(ending, at=appended.at)
         return appended.next
 
     def resume(self, ordinal: int) -> None:
@@ -209,12 +220,15 @@ class Recorder:
         self, drafts: list[Draft], *, ending: Ending | None, next_owner: int | None, agents: Sequence[str]
     ) -> Appended:
         added = self._added
-        loop = asyncio.get_running_loop()
-        began = loop.time()
+        began = time.monotonic()
         appended = await self._append_until_answered(drafts, ending=ending, next_owner=next_owner, agents=agents)
-        now = loop.time()
-        self._not_before = now + min(SLOWEST_PIECE_S, max(self._least_interval_s, 4 * (now - began)))
-        self._publish(drafts, appended)
+        answered = time.monotonic()
+        took_s = answered - began
+        self._not_before = asyncio.get_running_loop().time() + min(
+            SLOWEST_PIECE_S, max(self._least_interval_s, 4 * took_s)
+        )
+        self._tally.appended(drafts, at=appended.at, seconds=took_s)
+        self._publish(drafts, appended, answered)
         self._ordinal += len(drafts)
         self._written = added
         self.stop_reason = self.stop_reason or appended.stop_reason
@@ -239,6 +253,7 @@ class Recorder:
             except StoreUnavailable as error:
                 if tries % 50 == 0:
                     log.warning("run %s waits for the database: %s", self._claim.run_id, error)
+                self._tally.retried()
                 await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
                 tries += 1
 
@@ -248,7 +263,7 @@ class Recorder:
             if not waiter.done():
                 waiter.set_result(None)
 
-    def _publish(self, drafts: Sequence[Draft], appended: Appended) -> None:
+    def _publish(self, drafts: Sequence[Draft], appended: Appended, answered: float) -> None:
         first = appended.last_seq - len(drafts) + 1
         items: list[Item] = []
         if not appended.skipped:
@@ -265,7 +280,14 @@ class Recorder:
                     content=draft.content,
                 )
                 items.append(Item(record.seq, record.seq, partial(frame, self._origin, record)))
-        batch = Batch(epoch=self._claim.epoch, after_seq=first - 1, last_seq=appended.last_seq, items=items)
+        batch = Batch(
+            epoch=self._claim.epoch,
+            after_seq=first - 1,
+            last_seq=appended.last_seq,
+            items=items,
+            committed_at=answered,
+            on_sent=self._tally.sent,
+        )
         self._broker.publish(ThreadKey(self._claim.principal, self._claim.thread_id), batch)
 
 
@@ -282,7 +304,13 @@ def publish_first(claim: Claim, broker: Broker) -> None:
         content=claim.text,
     )
     item = Item(claim.seq, claim.seq, partial(frame, _origin(claim), record))
-    batch = Batch(epoch=claim.epoch, after_seq=claim.seq - 1, last_seq=claim.seq, items=(item,))
+    batch = Batch(
+        epoch=claim.epoch,
+        after_seq=claim.seq - 1,
+        last_seq=claim.seq,
+        items=(item,),
+        committed_at=time.monotonic(),
+    )
     broker.publish(ThreadKey(claim.principal, claim.thread_id), batch)
 
 

@@ -5,7 +5,6 @@ import logging
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from contextvars import ContextVar
 from typing import Any
 
@@ -15,7 +14,8 @@ from agentws.core.context import UserExecutionContext, freeze
 from agentws.core.run import Claim, Draft, Message
 from agentws.ports import Journal
 from agentws.runtime.recorder import Recorder
-from agentws.runtime.tools import ResultError, encode_value, invoke, is_async
+from agentws.runtime.tally import Tally
+from agentws.runtime.tools import ResultError, ToolThreads, encode_value, invoke, is_async
 from agentws.wire.codec import clean, encode_text
 from agentws.wire.errors import CATALOGUE
 from agentws.wire.events import (
@@ -48,17 +48,19 @@ class AgentRun:
         claim: Claim,
         context: UserExecutionContext,
         recorder: Recorder,
+        tally: Tally,
         *,
         journal: Journal,
-        executor: Executor,
+        threads: ToolThreads,
     ) -> None:
         self.context = context
         self.text = claim.text
         self.cancelled = False
         self._claim = claim
         self._recorder = recorder
+        self._tally = tally
         self._journal = journal
-        self._executor = executor
+        self._threads = threads
         self._steps = 0
         self._calls = 0
         self._open: dict[str, tuple[str, float]] = {}
@@ -113,7 +115,7 @@ class AgentRun:
         try:
             await self._recorder.committed()
             called = True
-            result = await invoke(tool, parameters, executor=self._executor)
+            result = await invoke(tool, parameters, threads=self._threads)
             kept = encode_value(result, what=f"the result of tool {name!r}")
         except asyncio.CancelledError:
             # A coroutine has ended when this is raised; a thread goes on, and nobody knows what it will have done.
@@ -156,6 +158,8 @@ class AgentRun:
 
     def _completed(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None) -> Draft:
         name, began = self._open.pop(execution_id)
+        took_s = time.monotonic() - began
+        self._tally.tool(outcome, took_s)
         completed = ToolCompleted(
             execution_id=execution_id,
             tool_name=name,
@@ -163,7 +167,7 @@ class AgentRun:
             outcome=outcome,
             result=NULL if result is None else msgspec.Raw(result),
             error=None if code is None else ToolError(code=code, message=CATALOGUE[code].text),
-            duration_ms=round((time.monotonic() - began) * 1000),
+            duration_ms=round(took_s * 1000),
         )
         return Draft(EventType.TOOL_COMPLETED, encode_text(completed))
 

@@ -9,7 +9,6 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, Literal
@@ -19,9 +18,13 @@ from msgspec import UNSET
 from agentws.core.agent import AgentSpec
 from agentws.core.remains import Remains, read_remains
 from agentws.core.run import Claim, Draft, Ending, Ticket
+from agentws.observe.metrics import Metrics
+from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Fenced, Journal, Starts, Stopping, StoreUnavailable
 from agentws.runtime.recorder import Recorder
 from agentws.runtime.run import AgentRun, context_of
+from agentws.runtime.tally import Tally
+from agentws.runtime.tools import ToolThreads
 from agentws.runtime.verdict import Verdict, close_lost, failure, judge
 from agentws.wire.codec import encode_text
 from agentws.wire.errors import CATALOGUE, AgentError
@@ -51,13 +54,15 @@ class Services:
     journal: Journal
     starts: Starts
     broker: Broker
-    executor: Executor
+    threads: ToolThreads
     next_owner: Callable[[], int | None]
     agents: Sequence[str]
     run_timeout_s: float
     stop_grace_s: float
     piece_interval_s: float
     run_buffer_bytes: int
+    metrics: Metrics
+    statistics: Statistics
     abandoned: set["asyncio.Task[Any]"] = field(default_factory=set)
 
 
@@ -73,8 +78,10 @@ class Supervisor:
         self._claim = claim
         self._spec = spec
         self._services = services
+        self._tally = Tally(claim, services.metrics.runs, services.statistics)
         self._recorder = Recorder(
             claim,
+            self._tally,
             services.journal,
             services.broker,
             interval_s=services.piece_interval_s,
@@ -94,6 +101,7 @@ class Supervisor:
         """Stops the run, unless it is ending already; it ends in `agent_stopped`. None: the journal knows why."""
         if self._cause is None:
             self._reason = reason
+            self._tally.stop_asked()
         self._interrupt(_Cause.STOPPED)
 
     def lose(self) -> None:
@@ -117,7 +125,9 @@ class Supervisor:
             return None
         except Exception:
             correlation_id = secrets.token_hex(8)
-            log.exception("run %s failed inside the server (correlation_id=%s)", self._claim.run_id, correlation_id)
+            log.exception(
+                "run %s failed inside the server", self._claim.run_id, extra={"correlation_id": correlation_id}
+            )
             return await self._end_internal()
         finally:
             self._leave()
@@ -128,12 +138,10 @@ class Supervisor:
             if not self._may_restart():
                 return await self._end_lost(remains)
             await self._restart(remains)
+        services, context = self._services, context_of(self._claim, attempt=self._recorder.attempt)
+        services.metrics.runs.contexts.add(context)
         self._run = AgentRun(
-            self._claim,
-            context_of(self._claim, attempt=self._recorder.attempt),
-            self._recorder,
-            journal=self._services.journal,
-            executor=self._services.executor,
+            self._claim, context, self._recorder, self._tally, journal=services.journal, threads=services.threads
         )
         loop = asyncio.get_running_loop()
         self._agent = loop.create_task(self._call_agent(self._run))
@@ -201,6 +209,7 @@ class Supervisor:
             self._services.abandoned.add(self._agent)
             self._agent.add_done_callback(self._services.abandoned.discard)
         self._recorder.discard()
+        self._tally.left()
 
     # How a run ends
 
@@ -234,6 +243,7 @@ class Supervisor:
         response = written if verdict.answer is None else verdict.answer
         ended = AgentEnded(
             duration_ms=duration_ms,
+            times=UNSET if self._run is None else self._tally.times,
             code=verdict.code or UNSET,
             message=UNSET if verdict.message is None else verdict.message,
             retryable=verdict.retryable if verdict.code else UNSET,

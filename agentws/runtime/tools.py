@@ -4,7 +4,7 @@ import asyncio
 import contextvars
 import inspect
 from collections.abc import Callable, Mapping
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future
 from functools import partial
 from typing import Any
 
@@ -12,7 +12,7 @@ import msgspec
 
 from agentws.wire.codec import clean, encode
 
-__all__ = ["MAX_RESULT_BYTES", "ResultError", "encode_value", "invoke", "is_async"]
+__all__ = ["MAX_RESULT_BYTES", "ResultError", "ToolThreads", "encode_value", "invoke", "is_async"]
 
 MAX_RESULT_BYTES = 256 * 1024
 
@@ -62,16 +62,47 @@ def _cleaned(value: Any) -> Any:
     return value
 
 
-async def invoke(tool: Callable[..., Any], parameters: Mapping[str, Any], *, executor: Executor) -> Any:
+class ToolThreads:
+    """Tools that are no coroutine functions, each called in a thread; a thread goes on when nobody waits for it."""
+
+    def __init__(self, executor: Executor) -> None:
+        self._executor = executor
+        self._calls: set[Future[Any]] = set()
+        self._abandoned: set[Future[Any]] = set()
+
+    @property
+    def at_work(self) -> int:
+        """How many calls are in a thread, or wait for one."""
+        return len(self._calls)
+
+    @property
+    def abandoned(self) -> int:
+        """How many calls go on although nobody waits for them any more."""
+        return len(self._abandoned)
+
+    async def call(self, tool: Callable[..., Any], parameters: Mapping[str, Any]) -> Any:
+        """Calls a tool with this task's context variables; cancelled, it leaves a call that has begun to itself."""
+        call = self._executor.submit(contextvars.copy_context().run, partial(_call, tool, parameters))
+        # Callbacks come from the call's thread: a set's own operations are safe for that.
+        self._calls.add(call)
+        call.add_done_callback(self._calls.discard)
+        try:
+            return await asyncio.wrap_future(call)
+        except asyncio.CancelledError:
+            if not call.done():
+                self._abandoned.add(call)
+                call.add_done_callback(self._abandoned.discard)
+            raise
+
+
+async def invoke(tool: Callable[..., Any], parameters: Mapping[str, Any], *, threads: ToolThreads) -> Any:
     """Calls a tool: a coroutine function here, any other in a thread, with this task's context variables.
 
     A thread cannot be cancelled: where this call is, the thread goes on and its result is dropped.
     """
     if is_async(tool):
         return await tool(**parameters)
-    context = contextvars.copy_context()
-    loop = asyncio.get_running_loop()
-    result = await loop.run_in_executor(executor, context.run, partial(_call, tool, parameters))
+    result = await threads.call(tool, parameters)
     return await result if inspect.isawaitable(result) else result
 
 

@@ -53,7 +53,11 @@ def judge(agent: "asyncio.Task[Any]", claim: Claim) -> Verdict:
     if error is not None:
         correlation_id = secrets.token_hex(8)
         log.error(
-            "run %s: agent %s failed (correlation_id=%s)", claim.run_id, claim.agent, correlation_id, exc_info=error
+            "run %s: agent %s failed",
+            claim.run_id,
+            claim.agent,
+            exc_info=error,
+            extra={"correlation_id": correlation_id},
         )
         return failure("agent_failed")
     answer = agent.result()

@@ -94,6 +94,7 @@ class Worker:
             claim = replace(claim, lost=True)
         supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)
         self._supervisors[key] = supervisor
+        self._services.metrics.runs.supervisors.add(supervisor)
         try:
             following = await supervisor.run()
             self._broken.discard(key)

@@ -6,12 +6,14 @@ Whatever keeps a call from being answered in time is StoreUnavailable, and only 
 
 import asyncio
 import logging
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
 
 from agentws.core.context import Principal
+from agentws.observe.meters import StoreMeter
 from agentws.ports import StoreUnavailable
 
 __all__ = ["Database"]
@@ -49,16 +51,34 @@ class Database:
         url: PostgreSQL URL.
         size: number of connections.
         timeout_s: how long a call may take, waiting for a connection included.
+        meter: told how long calls wait and take.
     """
 
-    def __init__(self, url: str, *, size: int, timeout_s: float) -> None:
+    def __init__(self, url: str, *, size: int, timeout_s: float, meter: StoreMeter | None = None) -> None:
         self._url = url
-        self._size = size
+        self.size = size
         self._timeout_s = timeout_s
+        self._meter = meter or StoreMeter()
+        self._calls = 0
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
         self._free = asyncio.Semaphore(size)
         self._open = False
+
+    @property
+    def idle(self) -> int:
+        """How many connections nobody uses now."""
+        return len(self._idle)
+
+    @property
+    def busy(self) -> int:
+        """How many connections are at work on a call."""
+        return len(self._busy)
+
+    @property
+    def waiting(self) -> int:
+        """How many calls wait for a connection."""
+        return max(0, self._calls - self.size)
 
     async def open(self, *, wait_s: float) -> None:
         """Connects, waiting up to `wait_s` seconds for a database that is not there yet.
@@ -69,7 +89,7 @@ class Database:
         loop = asyncio.get_running_loop()
         until = loop.time() + wait_s
         said = ""
-        while len(self._idle) < self._size:
+        while len(self._idle) < self.size:
             try:
                 async with asyncio.timeout(max(1.0, until - loop.time())):
                     self._idle.append(await self._connect())
@@ -113,17 +133,28 @@ class Database:
         return await self._fetch(call, *args)
 
     async def _fetch(self, call: str, *args: Any) -> Sequence[Row]:
+        asked = time.monotonic()
+        self._calls += 1
         try:
             async with asyncio.timeout(self._timeout_s), self._free:
+                self._meter.waited(time.monotonic() - asked)
                 return await self._fetch_on_one(call, *args)
+        except StoreUnavailable:
+            self._meter.unavailable()
+            raise
         except _AWAY as error:
+            self._meter.unavailable()
             raise StoreUnavailable(str(error) or type(error).__name__) from error
+        finally:
+            self._calls -= 1
 
     async def _fetch_on_one(self, call: str, *args: Any) -> Sequence[Row]:
         connection = await self._take()
         self._busy.add(connection)
         try:
+            began = time.monotonic()
             rows: list[Row] = await connection.fetch(call, *args)
+            self._meter.answered(call, time.monotonic() - began)
         except asyncpg.PostgresError:
             # The server has answered: the connection is as good as before, unless this was its last word.
             raise

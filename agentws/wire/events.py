@@ -24,6 +24,7 @@ __all__ = [
     "NamedProgress",
     "Outcome",
     "RunEvent",
+    "RunTimes",
     "ToolCompleted",
     "ToolError",
     "ToolEvent",
@@ -122,10 +123,29 @@ class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):
     value: msgspec.Raw
 
 
+class RunTimes(msgspec.Struct, frozen=True, kw_only=True):
+    """What the journal keeps of a run's time and no frame shows; in microseconds, without the append that writes it.
+
+    Args:
+        appends: how many there were, and `append_us` how long their answers took together.
+        waited_us: how long the agent waited for a commit.
+        deliveries: how many there were to connections of this process, `lag_us` how long after the commits together,
+            and `worst_lag_us` the longest.
+    """
+
+    appends: int
+    append_us: int
+    waited_us: int
+    deliveries: int
+    lag_us: int
+    worst_lag_us: int
+
+
 class AgentEnded(msgspec.Struct, frozen=True, kw_only=True):
     """What the journal keeps of a terminal event; the response is the assistant's message and stands there."""
 
     duration_ms: int
+    times: RunTimes | msgspec.UnsetType = msgspec.UNSET
     usage: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
     code: str | msgspec.UnsetType = msgspec.UNSET
     message: str | msgspec.UnsetType = msgspec.UNSET

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from agentws.runtime.tools import MAX_RESULT_BYTES, ResultError, encode_value, invoke, is_async
+from agentws.runtime.tools import MAX_RESULT_BYTES, ResultError, ToolThreads, encode_value, invoke, is_async
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
 
@@ -117,7 +117,7 @@ IN_THREAD = [double_in_thread, DoublingInThread(), partial(double_in_thread), la
 
 @pytest.mark.parametrize("tool", [*IN_LOOP, *IN_THREAD])
 async def test_a_tool_is_called_with_its_parameters(tool: Any, executor: ThreadPoolExecutor) -> None:
-    assert await invoke(tool, {"value": 21}, executor=executor) == 42
+    assert await invoke(tool, {"value": 21}, threads=ToolThreads(executor)) == 42
 
 
 @pytest.mark.parametrize("tool", IN_LOOP)
@@ -137,8 +137,8 @@ async def test_a_synchronous_tool_runs_in_a_thread_and_an_asynchronous_one_does_
         return threading.get_ident()
 
     own = threading.get_ident()
-    assert await invoke(here, {}, executor=executor) == own
-    assert await invoke(threading.get_ident, {}, executor=executor) != own
+    assert await invoke(here, {}, threads=ToolThreads(executor)) == own
+    assert await invoke(threading.get_ident, {}, threads=ToolThreads(executor)) != own
 
 
 @pytest.mark.parametrize("name", ["tool", "self", "func", "callable", "parameters", "executor", "context"])
@@ -146,7 +146,7 @@ async def test_a_parameter_may_have_any_name(name: str, executor: ThreadPoolExec
     def given(**parameters: int) -> dict[str, int]:
         return parameters
 
-    assert await invoke(given, {name: 1}, executor=executor) == {name: 1}
+    assert await invoke(given, {name: 1}, threads=ToolThreads(executor)) == {name: 1}
 
 
 async def test_a_tool_sees_the_context_variables_of_its_run_and_sets_none(executor: ThreadPoolExecutor) -> None:
@@ -157,7 +157,7 @@ async def test_a_tool_sees_the_context_variables_of_its_run_and_sets_none(execut
         who.set("mallory")
         return seen
 
-    assert await invoke(look, {}, executor=executor) == "alice"
+    assert await invoke(look, {}, threads=ToolThreads(executor)) == "alice"
     assert who.get() == "alice"
 
 
@@ -170,12 +170,12 @@ async def test_what_a_tool_raises_is_raised(in_loop: bool, executor: ThreadPoolE
         fail()
 
     with pytest.raises(LookupError, match="nothing there"):
-        await invoke(fail_in_loop if in_loop else fail, {}, executor=executor)
+        await invoke(fail_in_loop if in_loop else fail, {}, threads=ToolThreads(executor))
 
 
 async def test_the_loop_goes_on_while_a_synchronous_tool_works(executor: ThreadPoolExecutor) -> None:
     go_on = threading.Event()
-    call = asyncio.create_task(invoke(go_on.wait, {"timeout": 30}, executor=executor))
+    call = asyncio.create_task(invoke(go_on.wait, {"timeout": 30}, threads=ToolThreads(executor)))
     asyncio.get_running_loop().call_soon(go_on.set)
     assert await call is True
 
@@ -190,7 +190,7 @@ async def test_an_asynchronous_tool_can_be_cancelled(executor: ThreadPoolExecuto
         finally:
             ended.set()
 
-    call = asyncio.create_task(invoke(hang, {}, executor=executor))
+    call = asyncio.create_task(invoke(hang, {}, threads=ToolThreads(executor)))
     await begun.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -206,13 +206,13 @@ async def test_a_call_in_a_thread_can_be_left_and_its_result_is_dropped(executor
         go_on.wait(30)
         return "too late"
 
-    call = asyncio.create_task(invoke(wait, {}, executor=executor))
+    call = asyncio.create_task(invoke(wait, {}, threads=ToolThreads(executor)))
     await begun.wait()
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
     go_on.set()
-    assert await invoke(double_in_thread, {"value": 1}, executor=executor) == 2
+    assert await invoke(double_in_thread, {"value": 1}, threads=ToolThreads(executor)) == 2
 
 
 async def test_a_tool_in_a_thread_that_raises_stop_iteration_is_not_waited_for_for_ever() -> None:
@@ -222,4 +222,4 @@ async def test_a_tool_in_a_thread_that_raises_stop_iteration_is_not_waited_for_f
     with ThreadPoolExecutor(1) as threads:
         async with asyncio.timeout(20):
             with pytest.raises(RuntimeError, match="StopIteration"):
-                await invoke(tool, {}, executor=threads)
+                await invoke(tool, {}, threads=ToolThreads(threads))

@@ -1,0 +1,89 @@
+"""A service's metrics in the format of Prometheus: its own registry, so that two services in a process do not mix.
+
+What is counted is in `meters`; here is what is read when somebody asks.
+"""
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from agentws.observe.meters import EdgeMeter, FeedMeter, NodeMeter, RunMeter, StoreMeter
+
+__all__ = ["CONTENT_TYPE", "Metrics"]
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_LAG_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_PROC = Path("/proc/self")
+
+
+class Metrics:
+    """
+    Args:
+        agents: the names of agents that may be told apart; any other counts as unknown.
+    """
+
+    def __init__(self, agents: Sequence[str] = ()) -> None:
+        self._registry = CollectorRegistry()
+        self._gauges: dict[str, Gauge] = {}
+        self.edge = EdgeMeter(self._registry)
+        self.runs = RunMeter(self._registry, agents)
+        self.feed = FeedMeter(self._registry)
+        self.store = StoreMeter(self._registry)
+        self.node = NodeMeter(self._registry)
+        self._loop_lag = Histogram(
+            "agentws_loop_lag_seconds",
+            "How much later than it should the event loop came back to a task that slept.",
+            buckets=_LAG_BUCKETS,
+            registry=self._registry,
+        )
+        self.gauge("agentws_supervisors", "Supervisors of runs that are in memory.", lambda: len(self.runs.supervisors))
+        self.gauge(
+            "agentws_contexts", "Execution contexts of runs that are in memory.", lambda: len(self.runs.contexts)
+        )
+        self.gauge("agentws_asyncio_tasks", "Tasks of the event loop that have not ended.", _count_tasks)
+        if _PROC.exists():
+            self.gauge("agentws_resident_memory_bytes", "Memory of this process that is in RAM.", _resident_bytes)
+            self.gauge("agentws_open_files", "Files and sockets that this process holds open.", _open_files)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float], **labels: str) -> None:
+        """Adds a value that is read when somebody asks, by the thread that calls `render`.
+
+        Args:
+            name, text: of the metric.
+            read: how it is read; it replaces what was given before for the same name and labels.
+            labels: where values of one name differ by them.
+        """
+        gauge = self._gauges.get(name)
+        if gauge is None:
+            gauge = self._gauges[name] = Gauge(name, text, tuple(labels), registry=self._registry)
+        (gauge.labels(**labels) if labels else gauge).set_function(read)
+
+    async def watch_loop(self, interval_s: float = 0.5) -> None:
+        """Measures at intervals how late the event loop is, until cancelled."""
+        while True:
+            # Not the loop's own clock: that of uvloop stands still while a step is going on.
+            due = time.monotonic() + interval_s
+            await asyncio.sleep(interval_s)
+            self._loop_lag.observe(max(0.0, time.monotonic() - due))
+
+    def render(self) -> bytes:
+        """All metrics as text, of the type `CONTENT_TYPE`; to be called from the event loop's thread."""
+        return generate_latest(self._registry)
+
+
+def _count_tasks() -> float:
+    return len(asyncio.all_tasks())
+
+
+def _resident_bytes() -> float:
+    pages = int((_PROC / "statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _open_files() -> float:
+    return len(os.listdir(_PROC / "fd"))
