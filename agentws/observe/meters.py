@@ -13,7 +13,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from agentws.observe.live import Live
 from agentws.wire.errors import CATALOGUE
 from agentws.wire.events import EventType, Outcome
-from agentws.wire.messages import PLANNED, RESERVED
+from agentws.wire.messages import RESERVED
 
 __all__ = ["CLIENT_TYPES", "EdgeMeter", "FeedMeter", "NodeMeter", "RunMeter", "StoreMeter"]
 
@@ -35,7 +35,6 @@ CLIENT_TYPES: Final = frozenset(
         "handshake_acknowledged",
         "ping",
         "heartbeat",
-        *PLANNED,
     }
 )
 """The types of client frames, after aliases."""
@@ -77,7 +76,7 @@ class EdgeMeter:
         self._refused = _Children(refused, CATALOGUE, other=UNKNOWN)
         received = Counter(
             "agentws_frames_received",
-            "Client frames, by type after aliases; unknown: no type that there is.",
+            "Client frames, by type after aliases; unknown: of none that is served, or not to be read.",
             ["type"],
             registry=registry,
         )
@@ -100,7 +99,7 @@ class EdgeMeter:
         }
         self._accept = Histogram(
             "agentws_accept_seconds",
-            "From the reading of a frame that starts a run to its request_accepted in the outgoing queue.",
+            "From a decoded frame that starts a run to its request_accepted in the outgoing queue.",
             buckets=_SHORT,
             registry=registry,
         )

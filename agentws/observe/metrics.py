@@ -6,11 +6,12 @@ What is counted is in `meters`; here is what is read when somebody asks.
 import asyncio
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.metrics_core import Metric
 
 from agentws.observe.meters import EdgeMeter, FeedMeter, NodeMeter, RunMeter, StoreMeter
 
@@ -73,7 +74,19 @@ class Metrics:
 
     def render(self) -> bytes:
         """All metrics as text, of the type `CONTENT_TYPE`; to be called from the event loop's thread."""
-        return generate_latest(self._registry)
+        return generate_latest(_WithoutBirths(self._registry))
+
+
+class _WithoutBirths:
+    """A registry less the times at which its series were made, which double what is to be read and tell nothing."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+            yield family
 
 
 def _count_tasks() -> float:
