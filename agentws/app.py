@@ -28,7 +28,6 @@ from agentws.edge.http import health_routes, page_routes
 from agentws.edge.origins import Origins
 from agentws.edge.websocket import Connections, WebSocketEdge, refuse
 from agentws.feed import Feed
-from agentws.observe.frames import FrameTally
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
 from agentws.ports import Renewal, StoreUnavailable

@@ -7,8 +7,8 @@ from typing import Final
 
 from agentws.observe.meters import EdgeMeter
 from agentws.observe.statistics import Statistics
+from agentws.wire.answers import Error, ServerMessage
 from agentws.wire.errors import Fault
-from agentws.wire.messages import Error, ServerMessage
 
 __all__ = ["FrameTally", "StartFate"]
 
