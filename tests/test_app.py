@@ -11,7 +11,7 @@ from starlette.routing import Mount
 
 from agentws.app import Service, create_app, lifespan
 from agentws.ports import StoreUnavailable
-from agentws.settings import Settings
+from agentws.settings import Settings, SettingsError
 from agentws.store.migrate import MigrationError
 
 from . import sample_agents
@@ -105,11 +105,47 @@ async def test_a_service_can_be_stopped_twice_and_leaves_no_node(database: TestD
     await owner.close()
 
 
+PRODUCTION = {"env": "production", "auth": "jwt", "jwt_secret": "s" * 48}
+
+
+async def test_production_refuses_a_login_that_could_bypass_the_database_s_wall(database: TestDatabase) -> None:
+    service = Service(settings_for(database, **PRODUCTION, database_url=database.owner_url))
+    with pytest.raises(SettingsError, match=r"database_url .* is a superuser; AGENTWS_FORCE=privileged_login lifts"):
+        await service.start()
+    assert service.edge is None
+
+
+@pytest.mark.parametrize("more", [{**PRODUCTION, "force": "privileged_login"}, {**PRODUCTION, "env": "staging"}])
+async def test_a_privileged_login_is_taken_where_that_is_lifted_and_outside_of_production(
+    database: TestDatabase, more: dict[str, object], caplog: pytest.LogCaptureFixture
+) -> None:
+    service = Service(settings_for(database, **more, database_url=database.owner_url))
+    for _ in range(2):
+        caplog.clear()
+        await service.start()
+        await service.stop()
+        said = [message for message in caplog.messages if message.startswith("AGENTWS_FORCE lifts privileged_login: ")]
+        assert len(said) == ("force" in more)
+
+
+@pytest.mark.parametrize(("migrates", "env"), [(None, "test"), (True, "staging"), (False, "test"), (None, "staging")])
+async def test_a_start_migrates_where_it_is_told_to(database: TestDatabase, migrates: bool | None, env: str) -> None:
+    owner = await asyncpg.connect(database.owner_url)
+    await owner.execute("DROP SCHEMA agentws CASCADE")
+    await owner.close()
+    service = Service(settings_for(database, **{**PRODUCTION, "env": env}, migrate_at_start=migrates))
+    if migrates or (migrates is None and env == "test"):
+        await service.start()
+        await service.stop()
+    else:
+        with pytest.raises(MigrationError):
+            await service.start()
+
+
 async def test_the_page_is_off_in_production_unless_switched_on(database: TestDatabase) -> None:
-    production = {"env": "production", "auth": "jwt", "jwt_secret": "s" * 48}
     assert await status_of(create_app(settings_for(database)), "/") == 200
-    assert await status_of(create_app(settings_for(database, **production)), "/") == 404
-    assert await status_of(create_app(settings_for(database, **production, page=True)), "/") == 200
+    assert await status_of(create_app(settings_for(database, **PRODUCTION)), "/") == 404
+    assert await status_of(create_app(settings_for(database, **PRODUCTION, page=True)), "/") == 200
 
 
 def test_the_first_agent_of_a_mapping_is_the_default_one() -> None:

@@ -26,7 +26,7 @@ SELECT s.rolsuper AS superuser,
 FROM self s
 """
 _TEXTS = {
-    "bypass": "has BYPASSRLS, or is a member of a role that does",
+    "bypass": "has BYPASSRLS, or is a member of a role that has it or is a superuser",
     "owner": "owns the schema or what is in it, or is a member of a role that does",
     "member": f"is a member of {' or '.join(ROLES)}",
     "maker": "has CREATEROLE",
