@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from starlette.applications import Starlette
@@ -24,9 +23,11 @@ from agentws.edge.admission import Admission
 from agentws.edge.auth import TokenAuthenticator
 from agentws.edge.commands import Commands
 from agentws.edge.connection import ConnectionLimits, Desk
+from agentws.edge.host import Authenticate, HostAuthenticator
 from agentws.edge.http import health_routes, page_routes
 from agentws.edge.origins import Origins
-from agentws.edge.websocket import Connections, WebSocketEdge, refuse
+from agentws.edge.started import OnceStarted
+from agentws.edge.websocket import Connections, WebSocketEdge
 from agentws.feed import Feed
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
@@ -42,23 +43,19 @@ from agentws.runtime.stopping import Stopper
 from agentws.runtime.supervisor import Services
 from agentws.runtime.tools import ToolThreads
 from agentws.runtime.worker import Worker
-from agentws.settings import Settings, default_data_dir, lifted, refusal
-from agentws.store.embedded import EmbeddedPostgres
+from agentws.settings import Settings, lifted, refusal
 from agentws.store.journal import PgJournal
-from agentws.store.login import powers_of_login
-from agentws.store.migrate import MigrationError, login_of, make_database, migrate
 from agentws.store.nodes import PgNodes
+from agentws.store.opening import find_database, open_database
 from agentws.store.pool import Database
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
 from agentws.store.tickets import PgTickets
-from agentws.wire.errors import Refusal
 
 __all__ = ["TOOL_THREAD", "Service", "create_app", "lifespan"]
 
 log = logging.getLogger("agentws")
 
-EMBEDDED_LOGIN = "agentws"
 TOOL_THREADS = 64
 TOOL_THREAD = "agentws-tool"
 _LOOK_INTERVAL_S = 1.0
@@ -71,9 +68,14 @@ class Service:
     Args:
         settings: as loaded.
         agents: name → agent, the first being the default one; `demo` is added where it is not among them.
+        authenticate: who is signed in, as the host says; it decides alone. None: the settings do.
     """
 
-    def __init__(self, settings: Settings, agents: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, settings: Settings, agents: Mapping[str, Any] | None = None, *, authenticate: Authenticate | None = None
+    ) -> None:
+        if settings.auth == "host" and authenticate is None:
+            raise refusal("auth", "is 'host', which is for an application that gives create_app its authenticate")
         named = declare({**(agents or {})})
         if "demo" not in named:
             named |= declare({"demo": make_demo(settings.demo_words_per_s)})
@@ -85,6 +87,7 @@ class Service:
             runs_in_flight=lambda: self._worker.in_flight if self._worker else 0,
             connections=lambda: len(self.connections),
         )
+        self._authenticate = authenticate
         self._stack = AsyncExitStack()
         self._started = False
         self.feed: Feed | None = None
@@ -145,46 +148,12 @@ class Service:
             return "the database cannot be reached"
 
     async def _start(self) -> None:
-        settings = self.settings
-        url, migrate_url = await self._find_database()
-        database = Database(
-            url, size=settings.pool_size, timeout_s=settings.database_timeout_s, meter=self.metrics.store
-        )
-        await database.open(wait_s=settings.database_wait_s)
-        self._stack.push_async_callback(database.close)
-        if migrate_url is not None:
-            await migrate(migrate_url, login=login_of(url))
-        await self._refuse_privileged_login(database)
-        nodes = PgNodes(database)
-        if not await nodes.schema_is_current():
-            raise MigrationError("the schema is not this version's; run `agentws migrate`")
-        self._nodes = nodes
-        await self._assemble(database, nodes)
-
-    async def _refuse_privileged_login(self, database: Database) -> None:
-        settings = self.settings
-        if settings.env != "production" or "privileged_login" in settings.forced:
-            return
-        if powers := await powers_of_login(database):
-            why = f"logs in as a role that could bypass row-level security: it {', and '.join(powers)}"
-            raise refusal("database_url", why, force="privileged_login")
-
-    async def _find_database(self) -> tuple[str, str | None]:
-        """The URL to log in with, and the one to migrate with; None where that is not done at a start."""
-        settings = self.settings
-        if settings.database_url is not None and settings.database_url != "embedded":
-            migrate_url = settings.migrate_url or settings.database_url
-            return settings.database_url, migrate_url if settings.migrate_at_start else None
-        postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()))
-        self._stack.callback(postgres.stop)
-        postgres.start()
-        superuser = postgres.url(user="postgres", database="postgres")
-        await make_database(superuser, database=EMBEDDED_LOGIN, login=EMBEDDED_LOGIN)
-        self._keep("the embedded PostgreSQL", postgres.watch)
-        return (
-            postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN),
-            postgres.url(user="postgres", database=EMBEDDED_LOGIN),
-        )
+        found = await find_database(self.settings, self._stack)
+        if found.watch is not None:
+            self._keep("the embedded PostgreSQL", found.watch)
+        database = await open_database(found, self.settings, self._stack, meter=self.metrics.store)
+        self._nodes = PgNodes(database)
+        await self._assemble(database, self._nodes)
 
     async def _assemble(self, database: Database, nodes: PgNodes) -> None:
         settings, journal = self.settings, PgJournal(database)
@@ -276,7 +245,8 @@ class Service:
 
     def _websocket_edge(self, feed: Feed, dispatcher: Dispatcher, tickets: PgTickets) -> WebSocketEdge:
         settings = self.settings
-        authenticator = TokenAuthenticator(settings, tickets)
+        host = HostAuthenticator(self._authenticate) if self._authenticate is not None else None
+        authenticator = host or TokenAuthenticator(settings, tickets)
         return WebSocketEdge(
             admission=Admission(origins=Origins(settings.origins), authenticate=authenticator),
             connections=self.connections,
@@ -344,29 +314,38 @@ def _add_store_gauges(gauge: Callable[..., None], database: Database, lease: Lea
 
 
 def create_app(
-    settings: Settings, agents: Mapping[str, Any] | None = None, *, service: Service | None = None
+    settings: Settings,
+    agents: Mapping[str, Any] | None = None,
+    *,
+    authenticate: Authenticate | None = None,
+    service: Service | None = None,
 ) -> Starlette:
     """An ASGI application to serve or to mount.
 
     Args:
-        settings: from `agentws.settings.load`.
+        settings: from `agentws.load_settings`; with `authenticate`, `auth="host"` asks for no secret in production.
         agents: name → agent; the first is the default one.
+        authenticate: for a host with sign-in of its own: given a request (starlette's HTTPConnection, of HTTP and
+            WebSocket alike), returns a user id, a (tenant, user), a `SignedIn`, or None for nobody; may be async. It
+            decides alone: no token is taken, and no development user. What it raises is answered `internal_error`.
         service: one whose start and stop the caller sees to; None: the application's lifespan does. A mounted
             application's lifespan does not run: use `lifespan` in the host's.
+
+    Raises:
+        SettingsError: if `auth` is "host" and there is no `authenticate`.
     """
-    own = service or Service(settings, agents)
+    own = service or Service(settings, agents, authenticate=authenticate)
 
     async def websocket(scope: Scope, receive: Receive, send: Send) -> None:
-        if own.edge is None:
-            await receive()
-            await refuse(scope, send, Refusal("overloaded", retry_after_ms=1000))
-            return
-        await own.edge(scope, receive, send)
+        edge = own.edge
+        assert edge is not None  # OnceStarted lets nobody through before.
+        await edge(scope, receive, send)
 
     routes = [*health_routes(own.not_ready), WebSocketRoute("/ws", _Raw(websocket))]
     if settings.page:
         routes += page_routes()
     app = Starlette(routes=routes, lifespan=None if service else lifespan)
+    app.add_middleware(OnceStarted, is_started=lambda: own.edge is not None)
     app.state.service = own
     return app
 

@@ -105,6 +105,12 @@ async def test_a_service_can_be_stopped_twice_and_leaves_no_node(database: TestD
     await owner.close()
 
 
+def test_a_host_s_own_sign_in_has_to_be_given() -> None:
+    with pytest.raises(SettingsError, match="auth is 'host'"):
+        create_app(Settings(auth="host"))
+    create_app(Settings(auth="host"), authenticate=lambda connection: None)
+
+
 PRODUCTION = {"env": "production", "auth": "jwt", "jwt_secret": "s" * 48}
 
 

@@ -47,7 +47,7 @@ def test_a_token_is_of_its_user_and_expires(
         (("serve", "--env", "moon"), {}, "--env: env cannot be 'moon'"),
         (("serve", "--host", "0.0.0.0"), {}, "--host: host cannot be 0.0.0.0 with auth 'dev'"),
         (("serve", "--env", "production"), {}, "cannot be 'dev' in production"),
-        (("serve",), {"AUTH": "host"}, "auth is 'host', which is for an application that mounts this"),
+        (("serve",), {"AUTH": "host"}, "auth is 'host', which is for an application that gives create_app"),
         (("serve", "--config", "nowhere.toml"), {}, "--config: nowhere.toml cannot be read"),
         (("migrate",), {"CONFIG": "nowhere.toml"}, "AGENTWS_CONFIG: nowhere.toml cannot be read"),
         (("serve", "--agents", "nowhere"), {}, "'nowhere' is not MODULE:NAME"),

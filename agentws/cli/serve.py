@@ -16,7 +16,7 @@ import uvicorn
 
 from agentws.app import TOOL_THREAD, Service, create_app
 from agentws.cli.options import EXPECTED, Commands, add_serve_options, settings_of
-from agentws.settings import SettingsError, refusal
+from agentws.settings import SettingsError
 
 __all__ = ["add_to"]
 
@@ -86,8 +86,6 @@ class _Server(uvicorn.Server):
 
 def _serve(options: argparse.Namespace) -> int:
     settings = settings_of(options)
-    if settings.auth == "host":
-        raise refusal("auth", "is 'host', which is for an application that mounts this: create_app(authenticate=...)")
     service = Service(settings, _load_agents(options.agents))
     config = uvicorn.Config(
         create_app(settings, service=service),
