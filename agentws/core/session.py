@@ -13,7 +13,6 @@ from agentws.wire.codec import Head, Rejected, decode, parse
 from agentws.wire.errors import CATALOGUE, Fault, Refusal
 from agentws.wire.ids import ConnectionId, ThreadId, ThreadNo
 from agentws.wire.messages import (
-    STARTS,
     Authenticate,
     ClientMessage,
     CreateThread,
@@ -57,9 +56,9 @@ class Reply:
     deprecated: bool = False
 
     @property
-    def refused_start(self) -> bool:
-        """Whether a frame was refused that would have started a run."""
-        return self.type in STARTS
+    def is_error(self) -> bool:
+        """Whether the frame was refused."""
+        return isinstance(self.frame, Error)
 
     @property
     def is_limited(self) -> bool:

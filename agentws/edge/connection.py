@@ -81,6 +81,7 @@ class Connection:
         self._session = Session(credentials.principal, new_connection_id(), reserved)
         self._send = send
         self._desk = desk
+        self._tally = desk.commands.tally
         self._expiry = Expiry(credentials.expires_at, warn=self._warn_of_expiry, end=self._expire)
         self._buffer_bytes = desk.limits.buffer_bytes
         self._queue: deque[str | Subscription | _Close] = deque()
@@ -118,7 +119,18 @@ class Connection:
     def make_current(self, thread_id: ThreadId | None) -> None:
         self._session.make_current(thread_id)
 
+    @property
+    def is_following(self) -> bool:
+        """Whether it has a subscription."""
+        return bool(self._subscriptions)
+
+    @property
+    def buffered(self) -> int:
+        """How many bytes wait to be sent, besides those of its subscriptions."""
+        return self._bytes
+
     def answer(self, frame: ServerMessage) -> None:
+        self._tally.sent(frame)
         self.tell(encode_text(frame))
 
     @contextmanager
@@ -240,8 +252,12 @@ class Connection:
         step = self._session.receive_bytes() if text is None else self._session.receive_text(text, timestamp(), refusal)
         match step:
             case Reply(frame=frame):
+                self._tally.came(step.type, deprecated=step.deprecated)
+                if step.is_error:
+                    self._tally.rejected(step.type)
                 self.answer(frame)
             case Command(message=message):
+                self._tally.came(message.type, deprecated=step.deprecated)
                 await self._desk.commands.carry_out(self, message)
         if refusal is not None and isinstance(step, Reply) and step.is_limited:
             self._count_refusal(now)
@@ -280,6 +296,7 @@ class Connection:
                 self._wake.clear()
                 await self._wake.wait()
         except OSError:
+            self._tally.meter.send_failed()
             log.debug("connection %s: the peer is gone", self.connection_id)
         finally:
             # Nobody will take anything any more; a reader that waits for that must not wait for ever.

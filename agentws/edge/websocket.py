@@ -49,6 +49,11 @@ class Connections:
         return iter(tuple(self._open))
 
     @property
+    def buffered(self) -> int:
+        """How many bytes wait to be sent, besides those of subscriptions."""
+        return sum(connection.buffered for connection in self._open)
+
+    @property
     def is_full(self) -> bool:
         """Whether no further connection is taken."""
         return bool(self._most) and len(self._open) >= self._most
@@ -106,6 +111,7 @@ class WebSocketEdge:
         self._admission = admission
         self._connections = connections
         self._desk = desk
+        self._meter = desk.commands.tally.meter
         self._heartbeat_interval_s = heartbeat_interval_s
         self._limits = limits
 
@@ -116,6 +122,7 @@ class WebSocketEdge:
                 raise limit("overloaded")
             credentials = await self._admission.admit(HTTPConnection(scope))
         except Fault as fault:
+            self._meter.refused(fault.code)
             await refuse(scope, send, fault)
             return
         connection = Connection(credentials, send, self._desk)
@@ -127,6 +134,7 @@ class WebSocketEdge:
         self._connections.add(connection)
         try:
             await send({"type": "websocket.accept", "subprotocol": credentials.subprotocol})
+            self._meter.opened()
             log.info("connection %s opened", connection.connection_id)
             await connection.serve(receive, *self._greetings(connection))
         finally:

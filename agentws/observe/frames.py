@@ -1,18 +1,16 @@
-"""What comes and goes over connections, told to the metrics and the statistics; a frame that starts a run counts once."""
+"""What comes and goes over connections, told to metrics and statistics; a frame that starts a run counts once."""
 
 import time
 from collections.abc import Hashable
 from types import TracebackType
-from typing import Final
 
 from agentws.observe.meters import EdgeMeter
 from agentws.observe.statistics import Statistics
 from agentws.wire.answers import Error, ServerMessage
 from agentws.wire.errors import Fault
+from agentws.wire.messages import STARTS
 
 __all__ = ["FrameTally", "StartFate"]
-
-_STARTS: Final = frozenset({"start_agent", "user_message", "chat"})
 
 
 class StartFate:
@@ -64,12 +62,12 @@ class FrameTally:
         self.meter.received(frame_type)
         if deprecated:
             self._statistics.deprecated()
-        if frame_type in _STARTS:
+        if frame_type in STARTS:
             self._statistics.received()
 
     def rejected(self, frame_type: str | None) -> None:
         """A frame was answered with an error before anything was done with it."""
-        if frame_type is not None and frame_type in _STARTS:
+        if frame_type is not None and frame_type in STARTS:
             self.meter.start(frame_type, "refused")
             self._statistics.refused()
         else:
@@ -77,7 +75,7 @@ class FrameTally:
 
     def failed(self, frame_type: str) -> None:
         """A command was answered with an error; a start has counted already, by its `start` block."""
-        if frame_type not in _STARTS:
+        if frame_type not in STARTS:
             self._statistics.frame_refused()
 
     def start(self, kind: str) -> StartFate:

@@ -3,6 +3,7 @@
 from agentws.core.limits import refuse
 from agentws.core.replay import Batch, restart_at
 from agentws.core.run import RunKey
+from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Caller, Head, Journal, ThreadKey, Threads
 from agentws.runtime.worker import Worker
 from agentws.wire.answers import Subscribed, ThreadCreated, ThreadDeleted, ThreadSwitched, ThreadUpdated, Unsubscribed
@@ -28,9 +29,13 @@ class Conversations:
     Args:
         worker: what is at work here; told when a thread is deleted under it.
         broker: who is told that a thread was deleted.
+        statistics: where the runs count that end with one.
     """
 
-    def __init__(self, *, threads: Threads, journal: Journal, broker: Broker, worker: Worker) -> None:
+    def __init__(
+        self, *, threads: Threads, journal: Journal, broker: Broker, worker: Worker, statistics: Statistics
+    ) -> None:
+        self._statistics = statistics
         self._threads = threads
         self._journal = journal
         self._broker = broker
@@ -132,6 +137,8 @@ class Conversations:
         """Deletes a thread; its followers get its last events, and then hear that it is gone."""
         thread_id, principal = _named(message.thread_id), caller.principal
         deleted = await self._threads.delete(principal, thread_id)
+        for kind in deleted.ended_kinds:
+            self._statistics.run_ended(kind, "stopped")
         for running in deleted.running:
             self._worker.revoke(RunKey(principal.tenant_id, principal.user_id, running))
         if caller.current_thread == thread_id:

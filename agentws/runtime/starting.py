@@ -9,7 +9,8 @@ from typing import Any
 from agentws.core.agent import AgentSpec
 from agentws.core.framing import Origin, Record, frame
 from agentws.core.replay import Batch, Item
-from agentws.core.run import Accepted, Wanted
+from agentws.core.run import Accepted, RunKey, Wanted
+from agentws.observe.frames import FrameTally, StartFate
 from agentws.ports import Broker, Caller, Starts, ThreadKey
 from agentws.runtime.stopping import Stopper
 from agentws.runtime.worker import Worker
@@ -30,6 +31,7 @@ class Starter:
         default_agent: the one that a start gets which names none.
         node: the node that may claim runs now; None while this process has no lease.
         draining: where this process goes away, the milliseconds after which a refused start may be tried again.
+        tally: who is told what became of each start.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class Starter:
         default_agent: str,
         node: Callable[[], int | None],
         draining: Callable[[], int | None],
+        tally: FrameTally,
     ) -> None:
         self._starts = starts
         self._broker = broker
@@ -52,6 +55,7 @@ class Starter:
         self._default_agent = default_agent
         self._node = node
         self._draining = draining
+        self._tally = tally
 
     async def start(self, caller: Caller, message: Start) -> None:
         """Accepts a start and answers it; its run is worked on elsewhere.
@@ -60,6 +64,10 @@ class Starter:
             Fault: if it cannot be accepted.
             StoreUnavailable: if the database did not answer; it may have been accepted.
         """
+        with self._tally.start(message.type) as fate:
+            await self._start(caller, message, fate)
+
+    async def _start(self, caller: Caller, message: Start, fate: StartFate) -> None:
         agent = message.agent or self._default_agent
         if agent not in self._agents:
             raise Fault("agent_not_found")
@@ -67,23 +75,25 @@ class Starter:
             raise Refusal("draining", retry_after_ms=retry_after_ms)
         current = caller.current_thread
         try:
-            await self._accept(caller, message, agent)
+            await self._accept(caller, message, agent, fate)
         except Fault as fault:
             if fault.code != "thread_not_found" or message.thread_id is not None or current is None:
                 raise
             # The current thread was deleted by somebody else: there is none.
             if caller.current_thread == current:
                 caller.make_current(None)
-            await self._accept(caller, message, agent)
+            await self._accept(caller, message, agent, fate)
 
-    async def _accept(self, caller: Caller, message: Start, agent: str) -> None:
+    async def _accept(self, caller: Caller, message: Start, agent: str, fate: StartFate) -> None:
         wanted = self._want(caller, message, agent)
+        fate.run = RunKey(caller.principal.tenant_id, caller.principal.user_id, wanted.run_no)
         reserved = self._worker.reserve()
         accepted: Accepted | None = None
         try:
             wanted = replace(wanted, owner=self._node() if reserved else None)
             with caller.hold(wanted.thread_id):
                 accepted = await self._starts.accept(caller.principal, wanted)
+                fate.duplicate = accepted.duplicate
                 self._answer(caller, message, accepted)
         finally:
             if reserved and (accepted is None or accepted.claim is None):

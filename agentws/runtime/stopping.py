@@ -3,6 +3,7 @@
 from agentws.core.context import Principal
 from agentws.core.replay import Batch
 from agentws.core.run import RunKey, Stopped
+from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Starts, ThreadKey
 from agentws.runtime.worker import Worker
 from agentws.wire.ids import RunId, RunNo, ThreadId
@@ -15,9 +16,11 @@ class Stopper:
     Args:
         worker: what is at work here.
         broker: who is told of what was ended.
+        statistics: where the runs count that end here.
     """
 
-    def __init__(self, *, starts: Starts, worker: Worker, broker: Broker) -> None:
+    def __init__(self, *, starts: Starts, worker: Worker, broker: Broker, statistics: Statistics) -> None:
+        self._statistics = statistics
         self._starts = starts
         self._worker = worker
         self._broker = broker
@@ -38,6 +41,8 @@ class Stopper:
             StoreUnavailable: if the database did not answer; a repeated stop does no harm.
         """
         stopped = await self._starts.stop(principal, run_id=run_id, run_no=run_no, thread_id=thread_id, reason=reason)
+        for kind in stopped.ended_kinds:
+            self._statistics.run_ended(kind, "stopped")
         for running in stopped.running:
             self.hurry(principal, running, reason)
         hint = Batch(epoch=stopped.epoch, after_seq=stopped.last_seq, last_seq=stopped.last_seq)

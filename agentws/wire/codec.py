@@ -110,12 +110,13 @@ class Rejected(NamedTuple):
     id: str | None
 
 
-def parse(text: str, *, original: bool = False) -> Head | Rejected:
+def parse(text: str, *, original: bool = False, default: str | None = None) -> Head | Rejected:
     """Reads a client's text frame as far as its type.
 
     Args:
         text: the frame.
         original: the connection speaks the original dialect, which has a type of its own (section 7).
+        default: the type of a frame that names none.
 
     Returns:
         The head, or what is wrong with the frame itself: `invalid_json`, `not_an_object`, `missing_type`,
@@ -136,7 +137,7 @@ def parse(text: str, *, original: bool = False) -> Head | Rejected:
         return Rejected(Fault("not_an_object"), None)
     given = _either(frame, "id")
     known = given if isinstance(given, str) and is_client_id(given) else None
-    kind = frame.get("type")
+    kind = default if frame.get("type") is None else frame["type"]
     if kind is None:
         return Rejected(Fault("missing_type"), known)
     if not isinstance(kind, str):
