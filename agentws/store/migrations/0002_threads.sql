@@ -44,7 +44,8 @@ BEGIN
             AND user_id = NULLIF(current_setting('agentws.user_id', true), ''));
 END $$;
 
-GRANT SELECT, INSERT, DELETE ON deleted_thread TO agentws_app;
+-- UPDATE: a row is locked while its thread is purged.
+GRANT SELECT, INSERT, UPDATE, DELETE ON deleted_thread TO agentws_app;
 GRANT SELECT ON deleted_thread TO agentws_system;
 GRANT SELECT, INSERT, DELETE ON ticket TO agentws_system;
 GRANT UPDATE, DELETE ON thread, message TO agentws_app;
