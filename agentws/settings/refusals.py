@@ -78,10 +78,16 @@ def _check_production(settings: Settings, refuse: Callable[..., SettingsError]) 
     if settings.auth == "jwt" and size < MIN_SECRET_BYTES and "weak_secret" not in forced:
         why = f"has to have at least {MIN_SECRET_BYTES} bytes in production"
         raise refuse("jwt_secret", why, force="weak_secret")
-    if "*" in settings.origins and "any_origin" not in forced:
-        raise refuse("allowed_origins", "cannot hold * in production", force="any_origin")
+    if any(_is_anyone(origin) for origin in settings.origins) and "any_origin" not in forced:
+        raise refuse("allowed_origins", "cannot hold a * for any host in production", force="any_origin")
     if settings.database_url in (None, EMBEDDED) and "embedded" not in forced:
         raise refuse("database_url", "has to be given in production", force="embedded")
+
+
+def _is_anyone(origin: str) -> bool:
+    """Whether an origin stands for every host: `*`, and also `https://*` or `https://*:8443`."""
+    host = origin.rpartition("://")[2].partition(":")[0]
+    return "*" in host and not host.strip("*./")
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,8 +18,14 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"auth": "dev", "env": "staging"}, "dev_auth", "--auth: auth cannot be 'dev' in staging"),
     ({"auth": "dev", "env": "development", "host": "::"}, "dev_auth", "--host: host cannot be :: with auth 'dev'"),
     ({"jwt_secret": "s" * 31}, "weak_secret", "--jwt-secret: jwt_secret has to have at least 32 bytes in production"),
-    ({"allowed_origins": "*"}, "any_origin", "--allowed-origins: allowed_origins cannot hold * in production"),
-    ({"allowed_origins": "https://a.example , *"}, "any_origin", "--allowed-origins: allowed_origins cannot hold *"),
+    (
+        {"allowed_origins": "*"},
+        "any_origin",
+        "--allowed-origins: allowed_origins cannot hold a * for any host in production",
+    ),
+    ({"allowed_origins": "https://a.example , *"}, "any_origin", "--allowed-origins: allowed_origins cannot"),
+    ({"allowed_origins": "https://*"}, "any_origin", "--allowed-origins: allowed_origins cannot"),
+    ({"allowed_origins": "*://*:*/"}, "any_origin", "--allowed-origins: allowed_origins cannot"),
     ({"database_url": "embedded"}, "embedded", "--database-url: database_url has to be given in production"),
     ({"database_url": None}, "embedded", "default: database_url has to be given in production"),
 ]
@@ -48,8 +54,8 @@ def test_a_refusal_is_lifted_by_its_own_name_alone(given: dict[str, Any], force:
 
 
 def test_production_takes_what_is_made_for_it() -> None:
-    loaded = read({}, **PRODUCTION, allowed_origins="https://a.example")
-    assert loaded.settings.origins == {"https://a.example"}
+    loaded = read({}, **PRODUCTION, allowed_origins="https://a.example, https://*.b.example:8443")
+    assert loaded.settings.origins == {"https://a.example", "https://*.b.example:8443"}
     assert loaded.warnings == ()
 
 
