@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from agentws.cli import config, migrate, serve, token
 from agentws.cli.options import EXPECTED
+from agentws.client.commands import add_commands
 from agentws.observe.logs import configure
 from agentws.version import VERSION
 
@@ -21,6 +22,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(required=True, metavar="command")
     for command in _COMMANDS:
         command.add_to(commands)
+    add_commands(commands)
     options = parser.parse_args(arguments)
     configure()
     try:
