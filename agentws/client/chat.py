@@ -207,12 +207,11 @@ class Chat:
         lines: list[Line] = []
         match update:
             case Lost(why=why, retry_in_s=retry_in_s):
-                if self._state == "connected":
-                    lines = self._talk.note(f"[{why}; reconnecting]", WARNING)
-                self._state = f"reconnecting in {retry_in_s:.0f} s ({why})" if retry_in_s >= 1 else "reconnecting"
+                # Told below the prompt only: the answer goes on as if nothing had been.
+                soon = f" in {retry_in_s:.0f} s" if retry_in_s >= 1 else ""
+                self._state = f"{why}, reconnecting{soon}"
             case Connected():
                 self._state = "connected"
-                lines = self._talk.note("[connected again]")
             case _:
                 lines = self._talk.take(update)
         view = self._talk.view

@@ -70,16 +70,22 @@ class LineBreaker:
 
     def __init__(self, width: int) -> None:
         self._width = max(2, width)
+        self._after_break = False
         self.rest = ""
 
     def feed(self, text: str) -> list[str]:
         """Takes a piece of safe text; returns the lines that are complete. `rest` is the one that is not."""
+        if self._after_break:
+            # Spaces at which a line was broken do not begin the next one.
+            text = text.lstrip(" ")
+            self._after_break = not text
         *whole, last = (self.rest + text).split("\n")
         lines: list[str] = []
         for paragraph in whole:
             *broken, end = self._broken(paragraph)
             lines += [*broken, end]
         *broken, self.rest = self._broken(last)
+        self._after_break = self._after_break or (bool(broken) and not self.rest)
         return lines + broken
 
     def close(self) -> list[str]:
