@@ -1,5 +1,7 @@
-"""The HTTP routes: health, and the page."""
+"""The HTTP routes: health, and the page, which can load nothing but its own files and run no script but those."""
 
+import gzip
+import hashlib
 from collections.abc import Awaitable, Callable
 from importlib import resources
 
@@ -9,15 +11,21 @@ from starlette.routing import BaseRoute, Route
 
 __all__ = ["health_routes", "page_routes"]
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self' ws: wss:; img-src 'self';"
-    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
-_PAGE = {
-    "/": ("index.html", "text/html"),
-    "/page.js": ("page.js", "text/javascript"),
-    "/page.css": ("page.css", "text/css"),
+# `connect-src 'self'` covers ws: and wss: of the same host (CSP 3). Trusted types take `innerHTML` and its like away.
+_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:;"
+        " base-uri 'none'; form-action 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cache-Control": "no-cache",
+    "Vary": "Accept-Encoding",
 }
+_SCRIPTS = ("theme.js", "page.js", "dom.js", "prose.js", "run.js", "threads.js", "frames.js")
+_FILES = {"page.css": "text/css"} | dict.fromkeys(_SCRIPTS, "text/javascript")
 
 
 def health_routes(not_ready: Callable[[], Awaitable[str | None]]) -> list[BaseRoute]:
@@ -40,15 +48,29 @@ def health_routes(not_ready: Callable[[], Awaitable[str | None]]) -> list[BaseRo
 
 
 def page_routes() -> list[BaseRoute]:
-    """The page at `/` and its two files."""
+    """The page at `/`, its files, and at `/agentws.js` the JavaScript client that it is made with."""
+    playground = resources.files("agentws.edge").joinpath("playground")
+    client = resources.files("agentws.client").joinpath("js", "agentws.js")
+    routes: list[BaseRoute] = [Route("/", _serve(playground.joinpath("index.html").read_bytes(), "text/html"))]
+    routes += [
+        Route(f"/{name}", _serve(playground.joinpath(name).read_bytes(), media_type))
+        for name, media_type in _FILES.items()
+    ]
+    return [*routes, Route("/agentws.js", _serve(client.read_bytes(), "text/javascript"))]
 
-    def serve(name: str, media_type: str) -> Callable[[Request], Awaitable[Response]]:
-        content = resources.files("agentws.edge").joinpath("playground", name).read_bytes()
 
-        async def answer(request: Request) -> Response:
-            headers = {"Content-Security-Policy": _POLICY, "X-Content-Type-Options": "nosniff"}
-            return Response(content, media_type=media_type, headers=headers)
+def _serve(content: bytes, media_type: str) -> Callable[[Request], Awaitable[Response]]:
+    """Serves a file that a browser asks for each time, and is sent, compressed, only where it has changed."""
+    # Weak: the same for both encodings.
+    headers = {**_HEADERS, "ETag": f'W/"{hashlib.sha256(content).hexdigest()[:32]}"'}
+    packed = gzip.compress(content, mtime=0)
 
-        return answer
+    async def answer(request: Request) -> Response:
+        held = request.headers.get("if-none-match", "").split(",")
+        if headers["ETag"] in (each.strip() for each in held):
+            return Response(status_code=304, headers=headers)
+        if "gzip" in request.headers.get("accept-encoding", ""):
+            return Response(packed, media_type=media_type, headers={**headers, "Content-Encoding": "gzip"})
+        return Response(content, media_type=media_type, headers=headers)
 
-    return [Route(path, serve(name, media_type)) for path, (name, media_type) in _PAGE.items()]
+    return answer

@@ -1,67 +1,516 @@
-// Asks the agent and shows the events of its run by name. Text from users and agents is only ever set as text.
-const byId = (id) => document.getElementById(id);
-const terminal = new Set(["agent_completed", "agent_error", "agent_stopped"]);
-let socket;
-let threadId = null;
-let runId = null;
-let lastSeq = 0;
-let answer = "";
+// The page: one user, one current thread, its runs; the protocol is agentws.js's.
+import { AgentClient, ThreadLog, TERMINAL, newId } from "./agentws.js";
+import { byId, icon, make, put } from "./dom.js";
+import { Frames } from "./frames.js";
+import { RunView, hasEnded } from "./run.js";
+import { ThreadList } from "./threads.js";
 
-function connect() {
-  const url = new URL("ws", location.href);
-  url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
-  url.search = location.search;
-  socket = new WebSocket(url, ["agentws.v1.json"]);
-  socket.onopen = () => {
-    byId("state").textContent = "connected";
-    if (threadId !== null) send("subscribe", { thread_id: threadId, after_seq: lastSeq });
-  };
-  socket.onmessage = (message) => receive(JSON.parse(message.data));
-  socket.onclose = () => {
-    byId("state").textContent = "reconnecting";
-    setTimeout(connect, 500 + Math.random() * 1500);
-  };
-}
+const LONG = Array.from({ length: 30 }, (_, i) => `Line ${["one", "two", "three", "four", "five"][i % 5]} of a long text that comes word by word.`).join(" ");
+const EXAMPLES = [
+  ["Arithmetic, with a tool", "what is 12 * (3 + 4)?"],
+  ["A tool that fails", "what is 1 / 0?"],
+  ["A long answer", LONG],
+];
+const talk = byId("talk");
+const field = byId("text");
+const query = new URLSearchParams(location.search);
 
-function send(type, payload) {
-  socket.send(JSON.stringify({ type, id: crypto.randomUUID(), payload }));
-}
+let user = query.get("user") ?? localStorage.getItem("agentws.user") ?? "dev";
+let current = null; // the id of the thread that is shown
+let opening = 0; // rises with each thread that is opened, so that late answers are known as such
+let earlier = null; // the cursor of messages that are not shown yet
+let live = false; // whether what arrives is new rather than caught up with
+let log = new ThreadLog();
+let views = new Map();
+let dirty = new Set();
+let submitting = Promise.resolve();
+let sticks = true; // whether the conversation is at its end, and stays there
 
-function receive(frame) {
-  if (frame.type === "request_accepted") {
-    threadId = frame.thread_id;
-    runId = frame.run_id;
-    byId("stop").disabled = false;
-  } else if (frame.type === "error") {
-    byId("state").textContent = frame.message;
-  } else if (typeof frame.seq === "number" && frame.payload) {
-    if (frame.seq <= lastSeq) return;
-    lastSeq = frame.seq;
-    show(frame);
-  }
-}
-
-function show(event) {
-  if (event.type === "agent_started") answer = "";
-  if (event.type === "agent_message") answer = [...answer].slice(0, event.payload.offset).join("") + event.payload.text;
-  if (terminal.has(event.type)) {
-    answer = event.payload.response ?? answer;
-    if (event.run_id === runId) byId("stop").disabled = true;
-  }
-  byId("answer").textContent = answer;
-  const item = document.createElement("li");
-  for (const [tag, text] of [["span", event.seq], ["span", event.type], ["code", JSON.stringify(event.payload)]]) {
-    const part = document.createElement(tag);
-    part.textContent = text;
-    item.append(part);
-  }
-  item.firstChild.className = "number";
-  byId("events").append(item);
-}
-
-byId("ask").addEventListener("submit", (event) => {
-  event.preventDefault();
-  send("user_message", { content: byId("text").value, thread_id: threadId });
+const client = new AgentClient({
+  url() {
+    const url = new URL("ws", document.baseURI.replace(/[?#].*/, ""));
+    url.protocol = url.protocol.replace("http", "ws");
+    if (!token()) url.searchParams.set("user", user);
+    return url;
+  },
+  token,
 });
-byId("stop").addEventListener("click", () => send("stop_agent", { run_id: runId }));
-connect();
+const frames = new Frames();
+const threads = new ThreadList(client, askDelete);
+
+function token() {
+  return sessionStorage.getItem("agentws.token");
+}
+
+// What is shown
+
+function draw() {
+  const now = Date.now() + client.skewMs;
+  for (const run of dirty) {
+    let view = views.get(run.run_id);
+    if (view === undefined) {
+      view = new RunView(run, { again, copy, stop: (each) => stop([each]) });
+      views.set(run.run_id, view);
+      place(run, view);
+    }
+    view.update(run, now);
+  }
+  dirty.clear();
+  const runs = [...log.runs.values()];
+  byId("empty").hidden = runs.length > 0 || current !== null || client.state.name === "unauthorized";
+  byId("stop").hidden = !runs.some((run) => !hasEnded(run) && run.status !== "sending");
+  if (sticks) talk.scrollTop = talk.scrollHeight;
+  byId("jump").hidden = sticks;
+}
+
+function touch(run) {
+  if (dirty.size === 0) requestAnimationFrame(draw);
+  dirty.add(run);
+}
+
+/** Runs stand in the order of the log; only the newest shows its steps. */
+function place(run, view) {
+  const list = byId("runs");
+  const ids = [...log.runs.keys()];
+  const after = ids.slice(ids.indexOf(run.run_id) + 1).find((id) => views.has(id));
+  list.insertBefore(view.element, after === undefined ? null : views.get(after).element);
+  if (after !== undefined) view.fold();
+  const before = log.runs.get(view.element.previousElementSibling?.dataset.run);
+  if (before && hasEnded(before)) views.get(before.run_id)?.fold();
+}
+
+function say(text) {
+  put(byId("say"), text);
+}
+
+function note(text, kind = "info") {
+  const close = () => element.remove();
+  const element = make("div", { class: `note ${kind}` }, make("span", {}, text));
+  element.append(make("button", { type: "button", class: "icon", "aria-label": "Close", click: close }, icon("close")));
+  byId("notes").append(element);
+  while (byId("notes").childElementCount > 3) byId("notes").firstChild.remove();
+  setTimeout(close, kind === "error" ? 12_000 : 6_000);
+  say(text);
+}
+
+function announce(event, run) {
+  if (event.type === "tool_executing") say(`Using ${event.tool_name}`);
+  if (event.type === "agent_completed") say(`Answer: ${run.text.slice(0, 500)}`);
+  if (event.type === "agent_error") say(`Failed: ${run.error.message}`);
+  if (event.type === "agent_stopped") say("Stopped");
+}
+
+// Threads
+
+function forget() {
+  [log, views, dirty] = [new ThreadLog(), new Map(), new Set()];
+  byId("runs").replaceChildren();
+}
+
+async function open(id) {
+  const mine = (opening += 1);
+  if (current !== null && current !== id) client.unfollow(current);
+  [current, earlier, live, sticks] = [id, null, false, true];
+  forget();
+  if (location.hash.slice(1) !== (id ?? "")) history.pushState(null, "", id === null ? location.pathname + location.search : `#${id}`);
+  threads.select(id);
+  title();
+  byId("earlier").hidden = true;
+  draw();
+  if (id === null) return;
+  try {
+    const held = await client.request("get_thread_history", { thread_id: id }).catch((error) => {
+      if (error.code === "not_implemented") return null;
+      throw error;
+    });
+    if (mine !== opening) return;
+    if (held !== null) show(held);
+    await client.follow(id, { after_seq: held === null ? 0 : startOf(held), epoch: held?.epoch });
+  } catch (error) {
+    if (mine === opening) missing(error);
+  }
+}
+
+function missing(error) {
+  note(error.code === "thread_not_found" ? "There is no such thread." : error.message, "error");
+  if (error.code === "thread_not_found") open(null);
+}
+
+/** Behind which event to follow: the steps of all runs that are shown are wanted, too. */
+function startOf({ messages, resume_after }) {
+  const first = messages.find((message) => message.role === "user" && message.seq > 0);
+  return first === undefined ? resume_after : Math.min(resume_after, first.seq - 1);
+}
+
+function show({ messages, next_before }) {
+  log.seed(messages);
+  earlier = next_before;
+  byId("earlier").hidden = earlier === null;
+  for (const run of log.runs.values()) touch(run);
+}
+
+async function showEarlier() {
+  const mine = opening;
+  const answer = await client.request("get_thread_history", { thread_id: current, before: earlier }).catch((error) => note(error.message, "error"));
+  if (!answer || mine !== opening) return;
+  const below = talk.scrollHeight - talk.scrollTop;
+  sticks = false;
+  show(answer);
+  draw();
+  talk.scrollTop = talk.scrollHeight - below;
+}
+
+function title() {
+  const text = current === null ? "New thread" : threads.title(current);
+  put(byId("title").firstChild, text);
+  byId("rename").hidden = current === null;
+  document.title = current === null ? "agentws" : `${text} · agentws`;
+}
+
+function renaming(on) {
+  for (const [id, hidden] of [["rename-form", !on], ["title", on], ["rename", on]]) byId(id).hidden = hidden;
+  if (on) {
+    byId("rename-text").value = threads.threads.get(current)?.title ?? "";
+    byId("rename-text").select();
+  } else byId("rename").focus();
+}
+
+async function rename() {
+  const [thread_id, text] = [current, clean(byId("rename-text").value.trim())];
+  renaming(false);
+  try {
+    const { thread } = await client.request("update_thread", { thread_id, title: text });
+    threads.take(thread);
+  } catch (error) {
+    note(error.message, "error");
+  }
+  title();
+}
+
+function askDelete(thread_id) {
+  put(byId("delete-name"), threads.title(thread_id));
+  byId("delete-yes").onclick = async () => {
+    byId("delete").close();
+    try {
+      await client.request("delete_thread", { thread_id });
+    } catch (error) {
+      if (error.code !== "thread_not_found") return note(error.message, "error");
+    }
+    gone(thread_id);
+  };
+  byId("delete").showModal();
+}
+
+function gone(thread_id) {
+  threads.remove(thread_id);
+  if (thread_id === current) open(null);
+}
+
+// Runs
+
+/** Text as JSON can carry it. */
+function clean(text) {
+  return (text.toWellFormed?.() ?? text).replaceAll("\0", "");
+}
+
+function ask(text) {
+  const run = { run_id: newId("run-"), status: "sending", request: text, attempt: 1, text: "", length: 0, entries: [], error: null, key: newId() };
+  sticks = true;
+  if (current === null) {
+    const made = newId("thr-");
+    const mine = opening + 1;
+    [opening, current, live] = [mine, made, false];
+    history.pushState(null, "", `#${made}`);
+    threads.take({ thread_id: made, title: named(text), updated_at: new Date().toISOString() });
+    threads.select(made);
+    title();
+    run.makes = made;
+  }
+  run.thread_id = current;
+  log.runs.set(run.run_id, run);
+  touch(run);
+  queue(run);
+}
+
+/** Messages are handed over one after the other, so that they are accepted in the order in which they were written. */
+function queue(run) {
+  submitting = submitting.then(() => submit(run));
+}
+
+async function submit(run) {
+  const { run_id, thread_id } = run;
+  Object.assign(run, { status: "sending", error: null });
+  touch(run);
+  try {
+    if (run.makes) {
+      threads.take(await client.createThread({ thread_id: run.makes, title: named(run.request) }));
+      await client.follow(run.makes);
+      run.makes = null;
+    }
+    const { status } = await client.start(run.request, { thread_id, run_id, idempotency_key: run.key });
+    if (run.status === "sending") run.status = status === "queued" ? "queued" : "running";
+  } catch (error) {
+    if (error.code === "thread_not_found") run.makes = thread_id;
+    if (run.status === "sending") Object.assign(run, { status: "refused", error });
+  }
+  if (log.runs.get(run_id) === run) touch(run);
+}
+
+function named(text) {
+  const points = [...text.trim().split("\n", 1)[0]];
+  return points.length > 60 ? `${points.slice(0, 59).join("")}…` : points.join("");
+}
+
+function again(run) {
+  if (run.status === "refused") queue(run);
+  else ask(run.request);
+}
+
+function stop(runs) {
+  for (const run of runs) client.stop(run.run_id).catch((error) => note(error.message, "error"));
+}
+
+async function copy(run) {
+  await navigator.clipboard.writeText(run.text).then(() => note("The answer was copied."), () => note("The browser did not allow to copy.", "error"));
+}
+
+// The connection
+
+function pill() {
+  const { name, retryAt, reason, code } = client.state;
+  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
+  const offline = navigator.onLine === false;
+  const text = {
+    connecting: offline ? "Offline" : "Connecting",
+    connected: "Connected",
+    draining: "Server restarts",
+    waiting: `${offline ? "Offline, retrying" : "Reconnecting"} in ${seconds} s`,
+    unauthorized: "Signed out",
+    refused: "Refused",
+    closed: "Closed",
+  }[name];
+  byId("pill").dataset.state = offline && name !== "connected" ? "offline" : name;
+  byId("pill").title = name === "refused" ? `${reason || "The server closed the connection."} (${code})` : "";
+  put(byId("state"), text);
+  byId("retry").hidden = name !== "waiting" && name !== "refused";
+  byId("drop").disabled = name !== "connected" && name !== "draining";
+}
+
+const NEWS = {
+  waiting: () => "The connection was lost. It will be made again.",
+  connected: () => "Connected",
+  draining: () => "The server restarts. The connection will move on.",
+  refused: ({ reason, code }) => reason || `The server refused the connection (${code}).`,
+};
+
+function onState({ detail }) {
+  pill();
+  if (NEWS[detail.name] && !document.hidden) say(NEWS[detail.name](detail));
+  if (detail.name === "refused") note(NEWS.refused(detail), "error");
+  const out = detail.name === "unauthorized";
+  byId("sign-in").hidden = !out;
+  byId("ask").hidden = out;
+  byId("me").hidden = out || token() !== null;
+  byId("signed-in").hidden = out || token() === null;
+  if (out) {
+    if (detail.reason) put(byId("sign-in-why"), detail.reason);
+    sessionStorage.removeItem("agentws.token");
+    byId("token").focus();
+  }
+  if (detail.name === "connected") {
+    put(byId("name"), client.user);
+    threads.refresh().then(title);
+  }
+  draw();
+}
+
+function onEvent({ detail }) {
+  if (detail.thread_id !== current) return;
+  const run = log.apply(detail);
+  touch(run);
+  if (detail.type === "agent_started") forward(run);
+  if (live) announce(detail, run);
+  if (live && (TERMINAL.has(detail.type) || detail.type === "agent_started")) threads.refresh().then(title);
+}
+
+/** A run that begins passes those that wait. */
+function forward(run) {
+  const waiting = [...log.runs.values()].find((each) => each !== run && (each.status === "queued" || each.status === "sending"));
+  const ids = [...log.runs.keys()];
+  if (!waiting || ids.indexOf(waiting.run_id) > ids.indexOf(run.run_id)) return;
+  log.move(run.run_id, waiting.run_id);
+  views.get(run.run_id)?.element.remove();
+  if (views.has(run.run_id)) place(run, views.get(run.run_id));
+}
+
+function onCaughtUp({ detail: { thread_id, replayed } }) {
+  if (thread_id !== current) return;
+  const events = replayed === 1 ? "1 event" : `${replayed} events`;
+  if (live) note(replayed === 0 ? "Resumed. Nothing was missed." : `Resumed. ${events} came meanwhile; none was lost.`);
+  live = true;
+}
+
+function switchUser(name) {
+  client.close();
+  threads.clear();
+  user = name;
+  open(null);
+  client.connect();
+}
+
+// Drawers
+
+const isNarrow = () => matchMedia("(max-width: 56rem)").matches;
+
+function side(on) {
+  byId("app").classList.toggle("side-open", on);
+  byId("menu").setAttribute("aria-expanded", on);
+  byId("main").inert = on && isNarrow();
+  if (on) byId("new").focus();
+  else if (isNarrow()) byId("menu").focus();
+}
+
+function showFrames(on) {
+  byId("frames").hidden = !on;
+  byId("frames-toggle").setAttribute("aria-expanded", on);
+  byId("main").inert = on && isNarrow();
+  frames.show(on);
+  byId(on ? "frames-close" : "frames-toggle").focus();
+}
+
+function theme(step) {
+  const names = ["auto", "light", "dark"];
+  const root = document.documentElement.dataset;
+  if (step) localStorage.setItem("agentws.theme", (root.theme = names[(names.indexOf(root.theme) + 1) % 3]));
+  put(byId("theme-name"), `Theme: ${root.theme === "auto" ? "system" : root.theme}`);
+}
+
+// Listening
+
+function on(id, type, listen) {
+  byId(id).addEventListener(type, listen);
+}
+
+function submits(id, listen) {
+  on(id, "submit", (event) => {
+    event.preventDefault();
+    listen();
+  });
+}
+
+function typed() {
+  byId("send").disabled = field.value.trim() === "";
+  if (CSS.supports("field-sizing", "content")) return;
+  field.style.height = "auto";
+  field.style.height = `${field.scrollHeight}px`;
+}
+
+submits("ask", () => {
+  const text = clean(field.value);
+  if (text.trim() === "") return;
+  field.value = "";
+  typed();
+  ask(text);
+});
+submits("me", () => byId("user").blur());
+submits("rename-form", rename);
+submits("sign-in", () => {
+  sessionStorage.setItem("agentws.token", byId("token").value.trim());
+  byId("token").value = "";
+  switchUser(user);
+});
+on("user", "change", () => {
+  const name = byId("user").value.trim();
+  if (name === "" || name === user) return void (byId("user").value = user);
+  localStorage.setItem("agentws.user", name);
+  query.set("user", name);
+  history.replaceState(null, "", `?${query}`);
+  switchUser(name);
+});
+on("sign-out", "click", () => {
+  sessionStorage.removeItem("agentws.token");
+  switchUser(user);
+});
+on("text", "input", typed);
+on("text", "keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  byId("ask").requestSubmit();
+});
+on("rename-text", "keydown", (event) => event.key === "Escape" && (event.stopPropagation(), renaming(false)));
+on("rename", "click", () => renaming(true));
+on("new", "click", () => {
+  open(null);
+  side(false);
+  field.focus();
+});
+on("threads", "click", (event) => event.target.closest("a") && side(false));
+on("earlier", "click", showEarlier);
+on("stop", "click", () => stop([...log.runs.values()].filter((run) => !hasEnded(run) && run.status !== "sending")));
+on("retry", "click", () => client.connect());
+on("drop", "click", () => client.drop());
+on("menu", "click", () => side(true));
+on("side-close", "click", () => side(false));
+on("veil", "click", () => side(false));
+on("frames-toggle", "click", () => showFrames(byId("frames").hidden));
+on("frames-close", "click", () => showFrames(false));
+on("theme", "click", () => theme(true));
+on("delete-no", "click", () => byId("delete").close());
+on("skip", "click", (event) => {
+  event.preventDefault();
+  field.focus();
+});
+on("talk", "scroll", () => {
+  sticks = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 48;
+  byId("jump").hidden = sticks;
+});
+on("jump", "click", () => {
+  sticks = true;
+  draw();
+});
+addEventListener("keydown", (event) => {
+  if (event.key !== "Escape" || byId("delete").open) return;
+  if (byId("app").classList.contains("side-open")) side(false);
+  else if (!byId("frames").hidden) showFrames(false);
+});
+addEventListener("popstate", () => {
+  const id = location.hash.slice(1) || null;
+  if (id !== current) open(id);
+});
+addEventListener("resize", () => {
+  if (!isNarrow()) byId("main").inert = false;
+});
+addEventListener("visibilitychange", () => !document.hidden && client.state.name === "connected" && threads.refresh().then(title));
+setInterval(() => {
+  pill();
+  const now = Date.now() + client.skewMs;
+  for (const run of log.runs.values()) if (!hasEnded(run)) views.get(run.run_id)?.tick(run, now);
+}, 250);
+
+for (const [name, text] of EXAMPLES) {
+  const click = () => ask(text);
+  byId("examples").append(make("li", {}, make("button", { type: "button", click }, make("span", {}, name), make("span", { class: "sample" }, text))));
+}
+client.addEventListener("state", onState);
+client.addEventListener("event", onEvent);
+client.addEventListener("caught_up", onCaughtUp);
+client.addEventListener("frame", ({ detail }) => frames.add(detail));
+client.addEventListener("gone", ({ detail }) => {
+  if (detail.thread_id === current) note("This thread was deleted.");
+  gone(detail.thread_id);
+});
+client.addEventListener("notice", ({ detail }) => detail.type === "error" && note(detail.message, "error"));
+client.addEventListener("reset", ({ detail }) => {
+  if (detail.thread_id !== current) return;
+  const unsent = [...log.runs.values()].filter((run) => run.status === "sending" || run.status === "refused");
+  forget();
+  for (const run of unsent) {
+    log.runs.set(run.run_id, run);
+    touch(run);
+  }
+});
+byId("user").value = user;
+theme(false);
+client.connect();
+open(location.hash.slice(1) || null);
+if (!matchMedia("(pointer: coarse)").matches) field.focus();
