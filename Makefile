@@ -1,16 +1,27 @@
-# Everything needs Python (3.11 or later) and make, and nothing else.
+# Everything needs Python (3.11 or later) and make, and nothing else; services and test-all also Debian's packages and npm.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test check lock bench-check clean
+.PHONY: run test services test-all check lock bench-check clean
 
 run: $(READY)
 	@$(BIN)/agentws serve
 
 test: $(READY)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+
+# What test-all needs besides: a browser of Debian's, its driver, and axe-core.
+services: $(READY)
+	@command -v chromium npm >/dev/null || { \
+		test "$$(id -u)" = 0 || { echo "make services: run it as root, or install chromium and npm first"; exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium npm; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock
+	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
+
+test-all: test
+	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -21,11 +32,14 @@ check: $(READY)
 bench-check: $(READY)
 	$(BIN)/python -m scripts.bench_check $(BENCH_ARGS)
 
-# Writes requirements.lock anew from setup.cfg, with hashes.
+# Writes the lock files anew, with hashes.
 lock: $(READY)
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile setup.cfg --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-annotate --no-header --upgrade --quiet --output-file requirements.lock
+	$(BIN)/uv pip compile tests/browser/requirements.in --constraint requirements.lock --universal --python-version 3.11 \
+		--generate-hashes --no-emit-index-url --no-annotate --no-header --upgrade --quiet \
+		--output-file tests/browser/requirements.lock
 
 $(READY): requirements.lock setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

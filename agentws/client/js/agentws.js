@@ -158,7 +158,10 @@ export class AgentClient extends EventTarget {
    */
   follow(thread_id, { after_seq = 0, epoch = null } = {}) {
     this.#threads.set(thread_id, { thread_id, epoch, seq: after_seq, replayed: 0 });
-    return this.#subscribe(thread_id);
+    return this.request("subscribe", { thread_id }).catch((error) => {
+      if (error.code === "thread_not_found") this.#threads.delete(thread_id);
+      throw error;
+    });
   }
 
   /** Ends that. */
@@ -363,15 +366,11 @@ export class AgentClient extends EventTarget {
     return thread ? { thread_id, after_seq: thread.seq, epoch: thread.epoch } : null;
   }
 
-  #subscribe(thread_id) {
-    return this.request("subscribe", { thread_id }).catch((error) => {
-      if (error.code === "thread_not_found") this.#ended({ thread_id, reason: "deleted" });
-      throw error;
-    });
-  }
-
   #resubscribe(thread_id) {
-    this.#subscribe(thread_id).catch((error) => this.#tell("notice", { type: "error", thread_id, code: error.code, message: error.message }));
+    this.request("subscribe", { thread_id }).catch(({ code, message }) => {
+      if (code === "thread_not_found") this.#ended({ thread_id, reason: "deleted" });
+      else this.#tell("notice", { type: "error", thread_id, code, message });
+    });
   }
 
   #accepted({ thread_id, epoch, seq }) {
