@@ -100,6 +100,19 @@ async def test_what_a_connection_does_not_take_is_counted_in_bytes(start_service
         assert value(service, "agentws_queue_bytes") == 0
 
 
+async def test_the_statistics_know_what_is_open_and_what_was_sent(start_service: StartService) -> None:
+    service = await start_service()
+    read = service.statistics.read
+    async with peer(service) as client:
+        events = await client.run("hi", agent="tool")
+        assert (read()["connections"], read()["events_sent"], read()["events_replayed"]) == (1, 6, 0)
+        client.send(type="subscribe", thread_id=events[0]["thread_id"], after_seq=2)
+        await client.until_type("caught_up")
+        assert (read()["events_sent"], read()["events_replayed"]) == (10, 4)
+        assert (read()["runs_completed"], read()["runs_in_flight"]) == (1, 0)
+    assert read()["connections"] == 0
+
+
 # The database
 
 
@@ -180,18 +193,17 @@ async def test_renewals_are_counted_by_what_came_of_them_and_a_loss_shows(
     await owner.close()
 
 
-async def test_a_run_of_a_process_that_is_gone_is_counted_when_it_is_taken_over(
-    start_service: StartService, database: TestDatabase
+async def test_a_run_whose_lease_ran_out_is_counted_when_it_is_taken_over(
+    start_service: StartService, line: Line
 ) -> None:
-    service = await start_service(lease_ttl_s=30)
-    owner = await asyncpg.connect(database.owner_url)
+    service = await start_service(lease_ttl_s=0.6)
     async with peer(service) as client:
         accepted = await client.ask("hi", agent="slow")
         with moved(service, "agentws_takeovers_total", by=1, why="lost"):
-            # As if another process, which is no longer there, had it.
-            await owner.execute("UPDATE agentws.run_queue SET owner = 1, fence = fence + 1")
+            line.cut("renew_node")
+            await until(lambda: value(service, "agentws_runs_in_flight") == 0)
+            line.mend()
             await client.ended(accepted["run_id"])
-    await owner.close()
 
 
 async def test_a_run_that_this_process_was_never_told_of_is_counted_when_it_is_found(
