@@ -14,7 +14,7 @@ from agentws.client.frames import Thread, ThreadCreated, ThreadDeleted, ThreadHi
 from agentws.client.link import Link, Token, Update
 from agentws.client.retry import Backoff
 from agentws.client.session import Trouble
-from agentws.wire.messages import Error, RequestAccepted, StopAccepted, Subscribed, Unsubscribed
+from agentws.wire.answers import Error, RequestAccepted, StopAccepted, Subscribed, Unsubscribed
 
 __all__ = ["DEFAULT_URL", "Client"]
 

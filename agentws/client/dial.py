@@ -11,7 +11,7 @@ from websockets.typing import Subprotocol
 from agentws.client.errors import ConnectFailed
 from agentws.client.frames import UnreadableFrame, read
 from agentws.client.retry import Verdict, after_close, after_status
-from agentws.wire.messages import ConnectionEstablished
+from agentws.wire.answers import ConnectionEstablished
 
 __all__ = ["SUBPROTOCOL", "NoConnection", "dial", "ended_by", "websocket_url"]
 

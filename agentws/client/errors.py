@@ -6,7 +6,7 @@ ClientError           any of them
 └── Refused           the server answered a request with an error
 """
 
-from agentws.wire.messages import Error
+from agentws.wire.answers import Error
 
 __all__ = ["ClientError", "Closed", "ConnectFailed", "Refused"]
 

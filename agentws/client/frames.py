@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from agentws.client.reader import Event
-from agentws.wire.messages import (
+from agentws.wire.answers import (
     CaughtUp,
     ConnectionEstablished,
     DrainingNotice,

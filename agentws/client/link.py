@@ -18,7 +18,7 @@ from agentws.client.frames import Answer, UnreadableFrame
 from agentws.client.reader import Event, Gap
 from agentws.client.retry import LATER_S, Backoff, Verdict
 from agentws.client.session import Answered, Gone, Output, Reset, ResumeLater, Session, Trouble
-from agentws.wire.messages import CaughtUp, DrainingNotice
+from agentws.wire.answers import CaughtUp, DrainingNotice
 
 __all__ = ["Connected", "Link", "Lost", "Token", "Update"]
 

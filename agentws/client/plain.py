@@ -20,7 +20,7 @@ from agentws.client.link import Connected, Lost, Update
 from agentws.client.reader import Event
 from agentws.client.session import Gone, Reset, Trouble
 from agentws.client.text import one_line, safe
-from agentws.wire.messages import CaughtUp
+from agentws.wire.answers import CaughtUp
 
 __all__ = ["INTERRUPTED", "lines_of", "talk"]
 

@@ -12,7 +12,7 @@ import msgspec
 
 from agentws.client.frames import Answer, ThreadDeleted, UnreadableFrame, read
 from agentws.client.reader import Cursor, Event
-from agentws.wire.messages import (
+from agentws.wire.answers import (
     CaughtUp,
     ConnectionEstablished,
     DrainingNotice,

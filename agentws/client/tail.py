@@ -9,7 +9,7 @@ from agentws.client.link import Connected, Lost, Token
 from agentws.client.reader import Event
 from agentws.client.session import Gone, Reset, Trouble
 from agentws.client.text import cut, one_line
-from agentws.wire.messages import CaughtUp
+from agentws.wire.answers import CaughtUp
 
 __all__ = ["line_of", "tail"]
 

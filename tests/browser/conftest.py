@@ -49,7 +49,11 @@ async def slow(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[Server
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    env = {**await _environment(cluster, template), "AGENTWS_DEMO_WORDS_PER_S": str(WORDS_PER_S), "AGENTWS_LEASE_TTL_S": "3"}
+    env = {
+        **await _environment(cluster, template),
+        "AGENTWS_DEMO_WORDS_PER_S": str(WORDS_PER_S),
+        "AGENTWS_LEASE_TTL_S": "3",
+    }
     with running(env, "--env", "development", "--port", str(port)) as process:
         yield process
 

@@ -114,7 +114,9 @@ async def test_two_users_never_see_each_others_text(open_tab: OpenTab, quick: Se
     assert "bob" not in await ada.page.locator("#main").inner_text()
 
 
-async def test_naming_another_user_leaves_nothing_of_the_first(open_tab: OpenTab, quick: ServerProcess, user: str) -> None:
+async def test_naming_another_user_leaves_nothing_of_the_first(
+    open_tab: OpenTab, quick: ServerProcess, user: str
+) -> None:
     screen = await (await open_tab(quick)).visit(f"{user}-ada")
     await screen.answers(await screen.ask("a secret of ada"), answer_to("a secret of ada"))
     await screen.page.get_by_label("You are").fill(f"{user}-bob")

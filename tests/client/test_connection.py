@@ -15,7 +15,7 @@ from agentws.client.fold import RunFold
 from agentws.client.link import Connected, Lost
 from agentws.client.reader import Event
 from agentws.store.embedded import EmbeddedPostgres
-from agentws.wire.messages import CaughtUp
+from agentws.wire.answers import CaughtUp
 
 from ..conformance.client import fresh
 from ..conformance.tokens import token

@@ -4,7 +4,7 @@ import pytest
 
 from agentws.client.frames import ThreadList, UnreadableFrame, read
 from agentws.client.reader import Event
-from agentws.wire.messages import Error
+from agentws.wire.answers import Error
 
 from .events import event_frame, frame
 

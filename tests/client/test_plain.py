@@ -123,7 +123,7 @@ def test_on_a_terminal_one_message_is_answered_as_it_comes_without_a_prompt(serv
 async def test_lines_come_as_they_are_written() -> None:
     reading, writing = os.pipe()
     lines = lines_of(reading)
-    os.write(writing, "eins\r\nzw".encode())
+    os.write(writing, b"eins\r\nzw")
     assert await anext(lines) == "eins"
     grün = "ei grün".encode()
     os.write(writing, grün[:-2])

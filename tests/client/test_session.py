@@ -9,7 +9,7 @@ import pytest
 from agentws.client.frames import ThreadDeleted, UnreadableFrame
 from agentws.client.reader import Event, Gap
 from agentws.client.session import Answered, Gone, Output, Reset, ResumeLater, Session, Trouble
-from agentws.wire.messages import CaughtUp, Error, RequestAccepted, Subscribed
+from agentws.wire.answers import CaughtUp, Error, RequestAccepted, Subscribed
 
 from .events import event_frame, frame
 

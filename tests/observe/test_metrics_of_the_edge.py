@@ -11,7 +11,6 @@ from ..faults import Line
 from ..peers import peer
 from .reading import moved, until, value
 
-
 pytestmark = pytest.mark.xfail(strict=True, reason="the edge and the dispatcher do not report yet")
 
 

@@ -11,7 +11,6 @@ from ..faults import Line
 from ..peers import Peer, peer
 from .reading import until
 
-
 pytestmark = pytest.mark.xfail(strict=True, reason="the edge and the dispatcher do not report yet")
 
 
