@@ -17,6 +17,7 @@ from agentws.feed import Feed
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
 from agentws.ports import StoreUnavailable
+from agentws.runtime.worker import Worker
 from agentws.settings import Settings, lifted, refusal
 from agentws.store.nodes import PgNodes
 from agentws.store.opening import find_database, open_database
@@ -79,6 +80,11 @@ class Service:
     def api(self) -> Api | None:
         """What the HTTP routes are served with; None before `start` and after `stop`."""
         return self._parts.api if self._parts else None
+
+    @property
+    def worker(self) -> Worker | None:
+        """What works on runs; None before `start` and after `stop`."""
+        return self._parts.worker if self._parts else None
 
     @property
     def feed(self) -> Feed | None:

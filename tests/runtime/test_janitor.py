@@ -60,9 +60,9 @@ async def test_a_run_taken_over_by_a_call_that_cannot_begin_it_is_lost_all_the_s
         await line.answered("renew_node")
         line.cut("begin_run", 3)
         # As if another process had begun it and died.
-        assert service._worker is not None
-        service._worker.abandon_all()
-        await service._worker.idle()
+        assert service.worker is not None
+        service.worker.abandon_all()
+        await service.worker.idle()
         owner = await asyncpg.connect(database.owner_url)
         await owner.execute("UPDATE agentws.run_queue SET owner = 12345")
         await owner.close()
