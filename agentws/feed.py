@@ -6,7 +6,6 @@ read from the journal, when the follower takes again.
 
 import asyncio
 import logging
-import time
 from collections import Counter, deque
 from collections.abc import Iterable, Sequence
 from enum import Enum
@@ -16,6 +15,7 @@ from typing import Protocol
 from agentws.core.framing import frame
 from agentws.core.replay import Batch, Item, follow
 from agentws.core.session import error_frame
+from agentws.observe.delivery import Delivery
 from agentws.observe.meters import FeedMeter
 from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, End, Journal, StoreUnavailable, ThreadKey
@@ -53,23 +53,6 @@ class Follower(Protocol):
         """The server has ended a subscription, `deleted`: with its thread. Its last frames can still be taken."""
 
 
-class _Outgoing:
-    """Of the frames that wait to be taken: how many events came live and from the journal, and the oldest commit."""
-
-    def __init__(self) -> None:
-        self.live = 0
-        self.replayed = 0
-        self.oldest: Batch | None = None
-
-    def add(self, batch: Batch | None) -> None:
-        """Counts an event. `batch`: what it was heard with; None: it was read."""
-        if batch is None:
-            self.replayed += 1
-            return
-        self.live += 1
-        self.oldest = self.oldest or batch
-
-
 class Subscription:
     """
     Args:
@@ -105,9 +88,7 @@ class Subscription:
         self._held = False
         self._last: tuple[int, str] | None = None
         self._closed = asyncio.Event()
-        self._outgoing = _Outgoing()
-        # How many events were read until it had caught up; None where it has, or had nothing to catch up with.
-        self._resumed = 0 if behind else None
+        self._delivery = Delivery(feed.meter, feed.statistics, behind=behind)
 
     @property
     def cursor(self) -> int:
@@ -156,9 +137,7 @@ class Subscription:
         frames = list(self._frames)
         self._frames.clear()
         self._bytes = 0
-        if self._outgoing.live or self._outgoing.replayed:
-            self._feed.count_sent(self._outgoing)
-            self._outgoing = _Outgoing()
+        self._delivery.taken()
         if self._state is _State.BEHIND:
             self._state = _State.READING
             self._feed.read(self)
@@ -170,6 +149,7 @@ class Subscription:
             return
         ended = SubscriptionEnded(timestamp=timestamp(), thread_id=self.key.thread_id, reason=reason)
         self._frames.clear()
+        self._delivery.dropped()
         self._end(encode_text(ended), deleted=False)
 
     def finish(self, last_seq: int, text: str) -> None:
@@ -191,7 +171,7 @@ class Subscription:
         """Takes nothing more; what was not taken is dropped."""
         self._state = _State.CLOSED
         self._frames.clear()
-        self._outgoing = _Outgoing()
+        self._delivery.dropped()
         self._feed.forget(self)
         self._closed.set()
 
@@ -224,16 +204,11 @@ class Subscription:
             self._heard = self._cursor
             if self._last is not None and not more:
                 self._cursor = max(self._cursor, self._last[0])
-        added = self._add(items, None)
-        if self._resumed is not None:
-            self._resumed += added
-        if added < len(items) or more or self._heard > self._cursor:
+        if self._add(items, None) < len(items) or more or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
-            if self._resumed is not None:
-                self._feed.meter.resumed(self._resumed)
-                self._resumed = None
+            self._delivery.caught_up()
             self._announce_caught_up()
             self._end_if_finished()
         self._tell()
@@ -263,7 +238,10 @@ class Subscription:
             self._frames.append(item.frame)
             self._bytes += len(item.frame)
             self._cursor = item.seq
-            self._outgoing.add(batch)
+            if batch is None:
+                self._delivery.read()
+            else:
+                self._delivery.heard(batch.committed_at, batch.on_sent)
         return len(items)
 
     def _tell(self) -> None:
@@ -295,7 +273,7 @@ class Feed:
     ) -> None:
         self.buffer_bytes = buffer_bytes
         self.meter = meter
-        self._statistics = statistics
+        self.statistics = statistics
         self._journal = journal
         self._broker = broker
         self._poll_interval_s = poll_interval_s
@@ -367,17 +345,6 @@ class Feed:
     def subscriptions(self) -> int:
         """How many subscriptions there are."""
         return len(self._subscriptions)
-
-    def count_sent(self, outgoing: _Outgoing) -> None:
-        """Notes what a follower has taken."""
-        self.meter.sent(live=outgoing.live, replayed=outgoing.replayed)
-        self._statistics.events_sent(outgoing.live + outgoing.replayed, replayed=outgoing.replayed)
-        oldest = outgoing.oldest
-        if oldest is not None and oldest.committed_at is not None:
-            lag_s = time.monotonic() - oldest.committed_at
-            self.meter.lag(lag_s)
-            if oldest.on_sent is not None:
-                oldest.on_sent(lag_s)
 
     def buffered(self) -> Iterable[int]:
         """How many bytes each subscription holds."""

@@ -164,7 +164,7 @@ class RunMeter:
         self._failures = _Children(failures, CATALOGUE, other=UNKNOWN)
         self._left = Counter(
             "agentws_runs_left",
-            "Runs that this process left without an end, because they were or will be another's.",
+            "Runs that this process left without an end: another has them, or they were ended with their thread.",
             registry=registry,
         )
         self._add_times(registry)

@@ -8,10 +8,10 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from msgspec import UNSET
 
@@ -36,6 +36,8 @@ log = logging.getLogger("agentws.runtime")
 
 MAX_ATTEMPTS = 3
 _UNAVAILABLE_RETRY_S = 0.5
+
+T = TypeVar("T")
 
 
 class _Cause(Enum):
@@ -124,10 +126,8 @@ class Supervisor:
             log.warning("run %s was taken over (fence %d)", self._claim.run_id, self._claim.fence)
             return None
         except Exception:
-            correlation_id = secrets.token_hex(8)
-            log.exception(
-                "run %s failed inside the server", self._claim.run_id, extra={"correlation_id": correlation_id}
-            )
+            told = {"correlation_id": secrets.token_hex(8)}
+            log.exception("run %s failed inside the server", self._claim.run_id, extra=told)
             return await self._end_internal()
         finally:
             self._leave()
@@ -275,15 +275,10 @@ class Supervisor:
         """The claim as the database holds it now. Raises Fenced where it is another's."""
         claim = self._claim
         ticket = Ticket(principal=claim.principal, thread_id=claim.thread_id, run_no=claim.run_no, fence=claim.fence)
-        while True:
-            try:
-                held = await self._services.starts.begin(ticket)
-            except StoreUnavailable:
-                await asyncio.sleep(_UNAVAILABLE_RETRY_S)
-                continue
-            if held is None:
-                raise Fenced(claim.run_id)
-            return held
+        held = await _answered(lambda: self._services.starts.begin(ticket))
+        if held is None:
+            raise Fenced(claim.run_id)
+        return held
 
     def _elapsed_ms(self) -> int:
         return self._claim.elapsed_ms + round((time.monotonic() - self._began) * 1000)
@@ -299,12 +294,8 @@ class Supervisor:
         )
 
     async def _read_remains(self) -> Remains:
-        while True:
-            try:
-                claim = replace(self._claim, attempt=self._recorder.attempt)
-                return read_remains(await self._services.starts.remains(claim))
-            except StoreUnavailable:
-                await asyncio.sleep(_UNAVAILABLE_RETRY_S)
+        claim = replace(self._claim, attempt=self._recorder.attempt)
+        return read_remains(await _answered(lambda: self._services.starts.remains(claim)))
 
     async def _end_lost(self, remains: Remains) -> Claim | None:
         stopped = self._cause is _Cause.STOPPED
@@ -320,6 +311,15 @@ class Supervisor:
         self._recorder.add(Draft(EventType.AGENT_STARTED, None, content=self._claim.text))
         await self._recorder.write()
         self._claim = replace(self._claim, elapsed_ms=0)
+
+
+async def _answered(call: Callable[[], Awaitable[T]]) -> T:
+    """What a call of the store returns, made again until the database answers."""
+    while True:
+        try:
+            return await call()
+        except StoreUnavailable:
+            await asyncio.sleep(_UNAVAILABLE_RETRY_S)
 
 
 _STATUS: dict[EventType, Literal["completed", "failed", "stopped"]] = {
