@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test services test-all check lock bench-check clean
+.PHONY: run test conformance services test-all check lock bench-check clean
 
 run: $(READY)
 	@$(BIN)/agentws serve
@@ -22,6 +22,11 @@ services: $(READY)
 
 test-all: test
 	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
+
+# Against a server that somebody else started: make conformance URL=http://host:port [JWT_SECRET=...]
+conformance: $(READY)
+	@CONFORMANCE_URL='$(URL)' CONFORMANCE_JWT_SECRET='$(JWT_SECRET)' \
+		$(BIN)/python -m pytest -n $(if $(URL),8,auto) $(PYTEST_ARGS) tests/conformance
 
 check: $(READY)
 	$(BIN)/ruff check .

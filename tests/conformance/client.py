@@ -1,22 +1,22 @@
-"""A small client that trusts nothing: it logs every frame in order, checks each against its row, and waits with a bound
-that only a hang reaches."""
+"""A small WebSocket client that trusts nothing: it logs every frame in order and checks each against its row."""
 
 import asyncio
 import contextlib
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote
-from uuid import uuid4
 
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.client import connect as open_socket
 from websockets.exceptions import ConnectionClosed
 from websockets.typing import Subprotocol
 
-from .reader import Reader
-from .shapes import EVENTS, TERMINAL, Frame, check_frame
+from .servers import JwtServer, Server
+from .shapes import EVENTS, TERMINAL, Frame
+from .tokens import bearer, token
+from .told import PATIENCE_S, Match, Told, fresh, of_run, of_type
 
 __all__ = [
     "PATIENCE_S",
@@ -33,56 +33,21 @@ __all__ = [
     "user_url",
 ]
 
-PATIENCE_S = 20.0
 SUBPROTOCOL = "agentws.v1.json"
-NEVER_ON_THE_WIRE = ("secret-internal-text", "RuntimeError", "ValueError", "Traceback")
-
-Match: TypeAlias = Callable[[Frame], bool]
-
-
-class Server(Protocol):
-    """A running server in dev auth."""
-
-    @property
-    def ws_url(self) -> str: ...
-    @property
-    def http_url(self) -> str: ...
-
-
-class JwtServer(Server, Protocol):
-    """A running server that wants an HS256 token with `sub` and `exp`."""
-
-    @property
-    def jwt_secret(self) -> str: ...
-
-
-def fresh(stem: str) -> str:
-    """A name that no other test uses; fits every kind of id."""
-    return f"{stem}-{uuid4().hex}"
 
 
 def user_url(server: Server, user: str) -> str:
+    """The endpoint for a user in dev auth."""
     return f"{server.ws_url}?user={quote(user, safe='')}"
 
 
-def of_type(*kinds: str) -> Match:
-    return lambda frame: frame["type"] in kinds
-
-
-def of_run(run_id: str, *kinds: str) -> Match:
-    """Run events of `run_id`, of these types where any are named."""
-    return lambda frame: frame["type"] in EVENTS and frame["run_id"] == run_id and (not kinds or frame["type"] in kinds)
-
-
-class Client:
-    """One connection. `log` holds every frame in the order of its coming; `next` takes the first one not yet taken that
-    matches, so that an answer and the events around it may be awaited in any order."""
+class Client(Told):
+    """One connection."""
 
     def __init__(self, socket: ClientConnection) -> None:
+        super().__init__()
         self.socket = socket
-        self.log: list[Frame] = []
         self.established: Frame = {}
-        self._untaken: list[Frame] = []
         self._ids = (f"q{number}" for number in itertools.count(1))
         self._unended: set[str] = set()
 
@@ -98,20 +63,6 @@ class Client:
 
     async def send(self, frame: Frame) -> None:
         await self.send_text(json.dumps(frame))
-
-    async def next(self, match: Match, what: str = "such frame") -> Frame:
-        """The first frame not yet taken that matches."""
-        for index, frame in enumerate(self._untaken):
-            if match(frame):
-                return self._untaken.pop(index)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                while not match(frame := await self._receive()):
-                    self._untaken.append(frame)
-        except TimeoutError:
-            told = [(frame["type"], frame.get("id"), frame.get("code")) for frame in self.log[-30:]]
-            raise AssertionError(f"no {what} in {PATIENCE_S} s; the last frames: {told}") from None
-        return frame
 
     async def answer_to(self, frame_id: str | None) -> Frame:
         """The next direct answer or error that carries this `id`."""
@@ -150,20 +101,15 @@ class Client:
         frame = {"type": "user_message", "payload": {"content": content, **options}}
         return await self.granted(frame, "request_accepted")
 
-    async def new_thread(self, thread_id: str | None = None) -> Frame:
+    async def stop(self, **named: str) -> Frame:
+        return await self.granted({"type": "stop_agent", "payload": named}, "stop_accepted")
+
+    async def new_thread(self, thread_id: str | None = None, **fields: Any) -> Frame:
         """Makes a thread, or meets it where it exists; returns its description."""
-        answer = await self.granted({"type": "create_thread", "payload": {"thread_id": thread_id}}, "thread_created")
+        payload = {"thread_id": thread_id, **fields}
+        answer = await self.granted({"type": "create_thread", "payload": payload}, "thread_created")
         thread: Frame = answer["thread"]
         return thread
-
-    async def event(self, run_id: str, *kinds: str) -> Frame:
-        return await self.next(of_run(run_id, *kinds), f"{kinds or 'event'} of {run_id}")
-
-    async def ended(self, run_id: str) -> Frame:
-        """The run's terminal event; what came of it before that is taken too."""
-        while (event := await self.event(run_id))["type"] not in TERMINAL:
-            pass
-        return event
 
     async def run(self, content: str, **options: Any) -> list[Frame]:
         """Starts a run, awaits its end, holds the thread to the dense rule; returns the run's events."""
@@ -172,43 +118,33 @@ class Client:
         reader = self.reader(accepted["thread_id"], after_seq=accepted["seq"], since=accepted)
         return reader.of(accepted["run_id"])
 
-    def reader(self, thread_id: str, *, after_seq: int, since: Frame) -> Reader:
-        """A reader of the thread's events logged after the frame `since`."""
-        return Reader(after_seq).feed_all(self.events(thread_id, since=since))
-
-    def events(self, thread_id: str, *, since: Frame | None = None, until: Frame | None = None) -> list[Frame]:
-        """The thread's run events logged between two frames of the log."""
-        start = 0 if since is None else self.position(since) + 1
-        end = len(self.log) if until is None else self.position(until)
-        return [frame for frame in self.log[start:end] if frame["type"] in EVENTS and frame["thread_id"] == thread_id]
-
-    def position(self, frame: Frame) -> int:
-        """Where in the log this very frame stands."""
-        return next(index for index, logged in enumerate(self.log) if logged is frame)
-
     async def replay(self, thread_id: str, **options: Any) -> tuple[Frame, list[Frame]]:
         """Subscribes and awaits `caught_up`; returns `subscribed` and the events between them, which stay untaken."""
         asked = {"type": "subscribe", "payload": {"thread_id": thread_id, **options}}
         subscribed = await self.granted(asked, "subscribed")
-        caught_up = await self.answer_to(subscribed["id"])
+        assert subscribed["thread_id"] == thread_id
+        return subscribed, await self.caught_up(subscribed, subscribed["after_seq"])
+
+    async def caught_up(self, answer: Frame, after_seq: int) -> list[Frame]:
+        """Awaits the `caught_up` of the subscription that `answer` announced; returns the events between them."""
+        caught_up = await self.answer_to(answer["id"])
         assert caught_up["type"] == "caught_up"
-        assert caught_up["thread_id"] == subscribed["thread_id"] == thread_id
-        events = self.events(thread_id, since=subscribed, until=caught_up)
-        assert caught_up["seq"] == (events[-1]["seq"] if events else subscribed["after_seq"])
-        return subscribed, events
+        events = self.events(caught_up["thread_id"], since=answer, until=caught_up)
+        assert caught_up["seq"] == (events[-1]["seq"] if events else after_seq)
+        return events
 
     async def still_serves(self) -> None:
         """The connection is open and a run on it comes to its end."""
         word = fresh("still")
-        events = await self.run(word, agent="echo")
-        assert events[-1]["payload"]["response"] == word
+        accepted = await self.start(word)
+        assert word in (await self.ended(accepted["run_id"]))["payload"]["response"]
 
     async def closed(self) -> int | None:
         """Awaits the close of the connection by the server; returns its code."""
         with contextlib.suppress(ConnectionClosed):
             async with asyncio.timeout(PATIENCE_S):
                 while True:
-                    await self._receive()
+                    await self.receive()
         return self.socket.close_code
 
     async def stop_leftovers(self) -> None:
@@ -217,18 +153,12 @@ class Client:
             for run_id in sorted(self._unended):
                 await self.ask({"type": "stop_agent", "run_id": run_id})
 
-    async def _receive(self) -> Frame:
+    async def read(self) -> str:
         raw = await self.socket.recv()
         assert isinstance(raw, str), "server frames are text frames"
-        assert not any(leak in raw for leak in NEVER_ON_THE_WIRE), f"an internal text is told: {raw}"
-        frame = json.loads(raw)
-        assert isinstance(frame, dict), f"no object: {raw}"
-        self.log.append(frame)
-        check_frame(frame)
-        self._note(frame)
-        return frame
+        return raw
 
-    def _note(self, frame: Frame) -> None:
+    def noted(self, frame: Frame) -> None:
         if self.established and "user_id" in frame:
             assert frame["user_id"] == self.user_id, f"told to {self.user_id}: {frame}"
         if frame["type"] == "request_accepted":
@@ -264,8 +194,20 @@ async def dial(
 
 
 @contextlib.asynccontextmanager
-async def connect(server: Server, user: str | None = None) -> AsyncIterator[Client]:
-    """A connection in dev auth, of a user of its own where none is named."""
-    async with dial(user_url(server, fresh("user") if user is None else user)) as client:
-        assert user is None or client.user_id == user
+async def connect(
+    server: Server,
+    user: str | None = None,
+    *,
+    subprotocols: Sequence[str] | None = (SUBPROTOCOL,),
+    headers: Mapping[str, str] | None = None,
+) -> AsyncIterator[Client]:
+    """A connection of a user, of one of its own where none is named, by the credentials that the server wants."""
+    name = fresh("user") if user is None else user
+    url, sent = server.ws_url, dict(headers or {})
+    if server.jwt_secret:
+        sent |= bearer(token(server, name))
+    else:
+        url = user_url(server, name)
+    async with dial(url, subprotocols=subprotocols, headers=sent) as client:
+        assert client.user_id == name
         yield client

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 __all__ = [
     "ANSWERS",
+    "BODIES",
     "CLIENT_ID",
     "CRITICAL",
     "EVENTS",
@@ -14,6 +15,7 @@ __all__ = [
     "SERVER_TYPES",
     "TERMINAL",
     "Frame",
+    "check_body",
     "check_frame",
 ]
 
@@ -27,6 +29,10 @@ MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z")
 
 def anything(_: object) -> bool:
     return True
+
+
+def nothing(value: object) -> bool:
+    return value is None
 
 
 def text(value: object) -> bool:
@@ -157,6 +163,7 @@ ANSWERS: Mapping[str, Row] = {
         "next_before": or_null(filled),
     },
     "authenticated": {"user_id": filled, "expires_at": or_null(moment)},
+    "handshake_complete": {"thread_id": client_id},
     "pong": {"payload": anything},
     "heartbeat_ack": {"status": one_of("healthy")},
 }
@@ -174,7 +181,25 @@ UNASKED: Mapping[str, Row] = {
     },
     "credentials_expiring": {"expires_at": moment},
     "draining": {"retry_after_ms": count},
+    "handshake_response": {
+        "thread_id": client_id,
+        "run_id": nothing,
+        "request_id": filled,
+        "session_token": filled,
+        "timestamp": moment,
+        "message": filled,
+    },
     "subscription_ended": {"thread_id": client_id, "reason": filled},
+}
+
+# What is told beside the WebSocket only.
+BODIES: Mapping[str, Row] = {
+    "me": {"user_id": filled, "tenant_id": text, "expires_at": or_null(moment)},
+    "ticket": {"ticket": filled, "expires_at": or_null(moment), "websocket_url": filled},
+    "events": {**ANSWERS["subscribed"], "events": list_of(mapping)},
+    "thread": THREAD,
+    "thread_list": ANSWERS["thread_list"],
+    "thread_history": ANSWERS["thread_history"],
 }
 
 EVENT: Row = {
@@ -258,8 +283,6 @@ SERVER_TYPES = (
     *EVENTS,
     "agent_interrupted",
     "error",
-    "handshake_response",
-    "handshake_complete",
 )
 
 
@@ -292,6 +315,14 @@ def _error_faults(frame: Frame) -> list[str]:
     if code in LIMIT_CODES and "retry_after_ms" not in frame:
         found.append("retry_after_ms is missing")
     return found
+
+
+def check_body(kind: str, body: Frame) -> None:
+    """Fails where a body that is no frame is not as its row says; the events in it are checked too."""
+    found = faults(body, BODIES[kind])
+    assert not found, f"{kind}: {'; '.join(found)} in {body}"
+    for event in body.get("events", []):
+        check_frame(event)
 
 
 def check_frame(frame: Frame) -> None:

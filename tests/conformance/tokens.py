@@ -5,7 +5,7 @@ from typing import Any
 
 import jwt
 
-from .client import JwtServer
+from .servers import JwtServer
 
 __all__ = ["bearer", "token"]
 
