@@ -36,6 +36,10 @@ async def stream(run: agentws.Run) -> None:
         await asyncio.sleep(0.002)
 
 
+async def silent(run: agentws.Run) -> None:
+    """Answers nothing."""
+
+
 async def fail(run: agentws.Run) -> None:
     await run.write("partial")
     raise RuntimeError("secret-internal-text")
@@ -129,6 +133,7 @@ agents = {"demo": make_demo(0)} | {
         tool,
         slow,
         stream,
+        silent,
         fail,
         badtool,
         unencodable,
