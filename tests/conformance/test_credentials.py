@@ -1,41 +1,15 @@
 """Section 2: who is connecting is settled before the upgrade, and the first credential that is present decides."""
 
-import json
-from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-import jwt
 import pytest
-from websockets.datastructures import Headers
-from websockets.exceptions import InvalidStatus
 
+from .api import calling
 from .client import SUBPROTOCOL, JwtServer, Server, connect, dial, fresh, user_url
-from .shapes import Frame, check_frame
-from .tokens import bearer, token
+from .tokens import BAD, bad_tokens, bearer, token
+from .upgrades import assert_unauthorized
 
 FORMS = ["bearer.", "jwt.", "jwt-auth.", "bearer.development.", "jwt.development.", "jwt-auth.staging."]
-
-
-async def refusal(
-    url: str, *, headers: Mapping[str, str] | None = None, subprotocols: Sequence[str] | None = None
-) -> tuple[int, Headers, Frame]:
-    """Status, headers and JSON body of an upgrade that is refused."""
-    with pytest.raises(InvalidStatus) as caught:
-        async with dial(url, headers=headers, subprotocols=subprotocols):
-            pass
-    response = caught.value.response
-    body: Frame = json.loads(response.body or b"")
-    return response.status_code, response.headers, body
-
-
-async def assert_unauthorized(
-    url: str, *, headers: Mapping[str, str] | None = None, subprotocols: Sequence[str] | None = None
-) -> None:
-    status, answered, body = await refusal(url, headers=headers, subprotocols=subprotocols)
-    assert status == 401
-    assert answered["Content-Type"].startswith("application/json")
-    assert (body["type"], body["code"], body["id"]) == ("error", "unauthorized", None)
-    check_frame(body)
 
 
 async def test_a_bearer_token_in_the_header_connects_its_subject(jwt_server: JwtServer) -> None:
@@ -90,44 +64,15 @@ async def test_tokens_are_never_read_from_the_query(jwt_server: JwtServer, name:
     await assert_unauthorized(f"{jwt_server.ws_url}?{name}={token(jwt_server, fresh('jwt'))}")
 
 
-def bad_tokens(server: JwtServer) -> dict[str, str]:
-    user, hour = fresh("jwt"), timedelta(hours=1)
-    good = token(server, user)
-    head, body, signature = good.split(".")
-    return {
-        "malformed": "not-a-token",
-        "two parts": f"{head}.{body}",
-        "no signature": f"{head}.{body}.",
-        "another's signature": f"{head}.{body}.{token(server, fresh('jwt')).split('.')[2]}",
-        "body of another": f"{head}.{token(server, fresh('jwt')).split('.')[1]}.{signature}",
-        "wrong secret": jwt.encode({"sub": user, "exp": datetime.now(UTC) + hour}, "wrong" * 16, "HS256"),
-        "algorithm none": jwt.encode({"sub": user, "exp": datetime.now(UTC) + hour}, "", "none"),
-        "expired": token(server, user, lives=-hour),
-        "not yet valid": token(server, user, nbf=datetime.now(UTC) + hour),
-        "without exp": token(server, user, exp=None),
-        "without sub": token(server, None),
-        "blank sub": token(server, ""),
-        "control character in sub": token(server, "a\nb"),
-        "sub of 256 characters": token(server, "x" * 256),
-    }
-
-
-BAD = [
-    *("malformed", "two parts", "no signature", "another's signature", "body of another", "wrong secret"),
-    *("algorithm none", "expired", "not yet valid", "without exp", "without sub", "blank sub"),
-    *("control character in sub", "sub of 256 characters"),
-]
-
-
 @pytest.mark.parametrize("fault", BAD)
 async def test_a_bad_token_in_the_header_is_401(jwt_server: JwtServer, fault: str) -> None:
-    credential = bad_tokens(jwt_server)[fault]
+    credential = bad_tokens(jwt_server, fresh("jwt"))[fault]
     await assert_unauthorized(jwt_server.ws_url, headers=bearer(credential), subprotocols=[SUBPROTOCOL])
 
 
 @pytest.mark.parametrize("fault", BAD)
 async def test_a_bad_token_among_the_subprotocols_is_401(jwt_server: JwtServer, fault: str) -> None:
-    credential = bad_tokens(jwt_server)[fault]
+    credential = bad_tokens(jwt_server, fresh("jwt"))[fault]
     await assert_unauthorized(jwt_server.ws_url, subprotocols=[SUBPROTOCOL, f"jwt.{credential}"])
 
 
@@ -159,11 +104,13 @@ async def test_a_user_id_is_any_text(jwt_server: JwtServer, user: str) -> None:
         await client.still_serves()
 
 
+@pytest.mark.needs("dev")
 async def test_dev_auth_takes_the_name_from_the_query(server: Server) -> None:
     async with connect(server, f"Zoë & Co. {fresh('dev')}") as client:
         assert client.established["expires_at"] is None
 
 
+@pytest.mark.needs("dev")
 async def test_dev_auth_without_a_name_is_the_user_dev(server: Server) -> None:
     async with dial(server.ws_url) as client:
         assert client.user_id == "dev"
@@ -176,3 +123,39 @@ async def test_connection_established_comes_first_and_names_the_connection(serve
         assert one.established["connection_id"] != two.established["connection_id"]
         assert one.established["protocol"] == "agentws.v1"
         assert one.established["heartbeat_interval_s"] > 0
+
+
+@pytest.mark.needs("dev")
+async def test_in_dev_auth_too_the_first_credential_that_is_present_decides(server: Server) -> None:
+    url = user_url(server, fresh("u"))
+    await assert_unauthorized(url, headers=bearer("broken"))
+    await assert_unauthorized(url, subprotocols=[SUBPROTOCOL, "jwt.broken"])
+    await assert_unauthorized(f"{url}&ticket=broken")
+
+
+@pytest.mark.needs("dev")
+async def test_in_dev_auth_too_an_authorization_of_another_scheme_counts_as_absent(server: Server) -> None:
+    user = fresh("u")
+    async with dial(user_url(server, user), headers={"Authorization": "Basic dTpw"}) as client:
+        assert client.user_id == user
+
+
+@pytest.mark.needs("dev")
+@pytest.mark.parametrize("name", ["", "a%0Ab", "%00", "x" * 256])
+async def test_a_name_that_is_no_user_id_is_401(server: Server, name: str) -> None:
+    await assert_unauthorized(f"{server.ws_url}?user={name}")
+
+
+async def test_a_token_item_of_an_unknown_form_is_no_credential(jwt_server: JwtServer) -> None:
+    good = token(jwt_server, fresh("jwt"))
+    for item in (good, f"token.{good}", f"oauth.{good}"):
+        await assert_unauthorized(jwt_server.ws_url, subprotocols=[SUBPROTOCOL, item])
+
+
+async def test_expires_at_stands_in_me_as_in_connection_established(jwt_server: JwtServer) -> None:
+    user = fresh("jwt")
+    async with calling(jwt_server, user) as api:
+        me = await api.get("/api/me")
+        credential = {"Authorization": api.http.headers["Authorization"]}
+        async with dial(jwt_server.ws_url, headers=credential) as client:
+            assert (me["user_id"], me["expires_at"]) == (client.user_id, client.established["expires_at"])

@@ -4,19 +4,20 @@ a bound that only a hang reaches."""
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias, TypeVar
 from uuid import uuid4
 
 from .reader import Reader
 from .shapes import EVENTS, TERMINAL, Frame, check_frame
 
-__all__ = ["PATIENCE_S", "Match", "Told", "assert_nothing_internal", "fresh", "of_run", "of_type"]
+__all__ = ["PATIENCE_S", "Match", "Told", "assert_nothing_internal", "fresh", "of_run", "of_type", "until"]
 
 PATIENCE_S = 20.0
 NEVER_ON_THE_WIRE = ("secret-internal-text", "RuntimeError", "ValueError", "Traceback", "asyncpg", "SELECT ")
 
 Match: TypeAlias = Callable[[Frame], bool]
+T = TypeVar("T")
 
 
 def fresh(stem: str) -> str:
@@ -35,6 +36,19 @@ def of_run(run_id: str, *kinds: str) -> Match:
 
 def assert_nothing_internal(raw: str) -> None:
     assert not any(leak in raw for leak in NEVER_ON_THE_WIRE), f"an internal text is told: {raw}"
+
+
+async def until(ask: Callable[[], Awaitable[T]], match: Callable[[T], bool]) -> T:
+    """Asks for what nobody tells, slower than the rate that everyone has, until the answer matches; returns it."""
+    answer = await ask()
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while not match(answer):
+                await asyncio.sleep(0.06)
+                answer = await ask()
+    except TimeoutError:
+        raise AssertionError(f"after {PATIENCE_S} s the answer is {answer}") from None
+    return answer
 
 
 class Told(ABC):
