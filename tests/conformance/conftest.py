@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
@@ -38,7 +39,9 @@ class OwnServers:
     @contextmanager
     def serving(self, **settings: str) -> Iterator[ServerProcess]:
         """A server with these settings, which are named without `AGENTWS_`."""
-        made = asyncio.run(copy_template(self._cluster, self._template))
+        with ThreadPoolExecutor(1) as beside_a_running_loop:
+            copied = beside_a_running_loop.submit(asyncio.run, copy_template(self._cluster, self._template))
+            made = copied.result()
         env = {"AGENTWS_DATABASE_URL": made.url, "AGENTWS_MIGRATE_URL": made.owner_url}
         secret = settings.get("JWT_SECRET", "")
         named = {"ENV": "staging" if secret else "development", "DISCONNECT_GRACE_S": GRACE_S} | settings

@@ -180,6 +180,7 @@ async def test_the_option_belongs_to_the_content_of_a_key(server: Server, field:
     async with connect(server) as client:
         other = {"if_busy": "reject", "on_disconnect": "stop"}[field]
         first = await client.start("hi", idempotency_key="k")
+        await client.ended(first["run_id"])
         payload = {"content": "hi", "idempotency_key": "k"}
         await client.refused({"type": "user_message", "payload": payload | {field: other}}, "idempotency_conflict")
         second = await client.start("hi", idempotency_key="l", **{field: other})

@@ -1,4 +1,4 @@
-"""Section 7, the original dialect: a handshake with a thread reserved for the connection, and all else as everywhere."""
+"""Section 7, the original dialect: a handshake, a thread reserved for the connection, and all else as everywhere."""
 
 import contextlib
 from collections.abc import AsyncIterator
