@@ -69,9 +69,10 @@ async def many_frames(server: Server) -> list[Frame]:
     async with connect(server, user) as client, connect(server, user) as other:
         accepted = await at_work(client)
         thread_id = accepted["thread_id"]
-        await client.start(QUESTION)
+        waiting = await client.start(QUESTION)
         await other.replay(thread_id)
         await client.stop(run_id=accepted["run_id"])
+        await client.ended(waiting["run_id"])
         await client.run("hi")
         await update(client, thread_id, title="new", metadata={"a": 1})
         await listed(client, limit=1)

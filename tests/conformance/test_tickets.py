@@ -77,7 +77,7 @@ async def test_two_tickets_are_two(server: Server) -> None:
             pass
 
 
-@pytest.mark.parametrize("ticket", ["", "nonsense", "x" * 5000, "a%00b"])
+@pytest.mark.parametrize("ticket", ["nonsense", "x" * 5000, "a%00b"])
 async def test_a_ticket_that_nobody_bought_is_401(server: Server, ticket: str) -> None:
     await assert_unauthorized(f"{server.ws_url}?ticket={ticket}")
 
