@@ -6,6 +6,8 @@ import pytest
 from .client import Client, Server, connect
 from .shapes import Frame
 
+pytestmark = pytest.mark.needs("agents")
+
 TOOL_CODES = {"tool_failed", "tool_timeout", "tool_stopped", "tool_too_large", "worker_lost"}
 
 

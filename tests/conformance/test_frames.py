@@ -66,7 +66,7 @@ async def test_the_same_id_may_be_used_again(server: Server) -> None:
 
 
 @pytest.mark.parametrize("bad", BAD_IDS)
-@pytest.mark.parametrize("frame", [{"type": "ping"}, {"type": "user_message", "content": "hi", "agent": "echo"}])
+@pytest.mark.parametrize("frame", [{"type": "ping"}, {"type": "user_message", "content": "hi"}])
 async def test_an_id_of_the_wrong_form_is_refused_with_id_null(server: Server, frame: Frame, bad: object) -> None:
     async with connect(server) as client:
         await client.send(frame | {"id": bad})
@@ -101,16 +101,16 @@ async def test_a_payload_that_is_no_object_is_refused(server: Server, kind: str,
 async def test_without_payload_the_top_level_fields_are_the_payload(server: Server, nothing: Frame) -> None:
     async with connect(server) as client:
         run_id = fresh("run")
-        frame = {"type": "user_message", "content": "flat", "agent": "echo", "run_id": run_id, "context": {"a": 1}}
+        frame = {"type": "user_message", "content": "flat", "run_id": run_id, "context": {"a": 1}}
         accepted = await client.granted(frame | nothing, "request_accepted")
         assert accepted["run_id"] == run_id
         ended = await client.ended(run_id)
-        assert (ended["agent_name"], ended["payload"]["response"]) == ("echo", "flat")
+        assert "flat" in ended["payload"]["response"]
 
 
 async def test_beside_a_payload_the_text_at_the_top_is_not_read(server: Server) -> None:
     async with connect(server) as client:
-        for payload in ({}, {"agent": "echo"}):
+        for payload in ({}, {"agent": "demo"}):
             frame = {"type": "user_message", "content": "top", "payload": payload}
             await client.refused(frame, "validation_error", field="content")
         await client.still_serves()
@@ -124,11 +124,11 @@ async def test_beside_a_payload_the_options_at_the_top_are_not_read(server: Serv
             "message": "from the top",
             "if_busy": 5,
             "context": "nonsense",
-            "payload": {"content": "from the payload", "agent": "echo"},
+            "payload": {"content": "from the payload", "agent": "demo"},
         }
         accepted = await client.granted(frame, "request_accepted")
         ended = await client.ended(accepted["run_id"])
-        assert (ended["agent_name"], ended["payload"]["response"]) == ("echo", "from the payload")
+        assert (ended["agent_name"], "from the payload" in ended["payload"]["response"]) == ("demo", True)
 
 
 async def test_beside_a_payload_the_ids_at_the_top_are_read(server: Server) -> None:
@@ -140,7 +140,7 @@ async def test_beside_a_payload_the_ids_at_the_top_are_read(server: Server) -> N
             "user_id": client.user_id,
             "run_id": run_id,
             "idempotency_key": key,
-            "payload": {"content": "hi", "agent": "echo"},
+            "payload": {"content": "hi"},
         }
         accepted = await client.granted(frame, "request_accepted")
         assert (accepted["thread_id"], accepted["run_id"]) == (thread_id, run_id)
@@ -156,7 +156,7 @@ async def test_the_same_value_at_the_top_and_in_the_payload_is_one(server: Serve
             "run_id": fresh("run"),
             "idempotency_key": fresh("key"),
         }
-        frame = {"type": "user_message", **ids, "payload": {"content": "hi", "agent": "echo", **ids}}
+        frame = {"type": "user_message", **ids, "payload": {"content": "hi", **ids}}
         accepted = await client.granted(frame, "request_accepted")
         assert (accepted["thread_id"], accepted["run_id"]) == (ids["thread_id"], ids["run_id"])
         await client.ended(accepted["run_id"])
@@ -194,7 +194,7 @@ async def assert_nothing_ran(client: Client, thread_id: str, run_id: str) -> Non
     """The refused start left neither an event nor its run id."""
     _, events = await client.replay(thread_id)
     assert events == []
-    await client.run("free", agent="echo", thread_id=thread_id, run_id=run_id)
+    await client.run("free", thread_id=thread_id, run_id=run_id)
 
 
 @pytest.mark.parametrize("inside", [False, True], ids=["at the top", "in the payload"])
@@ -204,7 +204,7 @@ async def test_another_users_id_is_identity_mismatch_and_nothing_runs(
 ) -> None:
     async with connect(server) as client, connect(server) as victim:
         thread_id, run_id = (await client.new_thread())["thread_id"], fresh("run")
-        fields: Frame = {"content": "hi", "agent": "echo", "thread_id": thread_id, "run_id": run_id}
+        fields: Frame = {"content": "hi", "thread_id": thread_id, "run_id": run_id}
         claim = {"user_id": victim.user_id}
         if not nested:
             frame = {"type": "user_message", **fields, **claim}
@@ -232,7 +232,7 @@ async def test_a_user_id_of_a_wrong_type_names_its_field(server: Server) -> None
 async def test_a_user_id_inside_context_and_metadata_is_data(server: Server) -> None:
     async with connect(server) as client:
         data = {"user_id": fresh("someone else")}
-        events = await client.run("hi", agent="echo", context=data)
+        events = await client.run("hi", context=data)
         assert events[-1]["type"] == "agent_completed"
         frame = {"type": "create_thread", "payload": {"metadata": data}}
         assert (await client.granted(frame, "thread_created"))["thread"]["metadata"] == data
@@ -245,13 +245,13 @@ async def test_answers_come_in_the_order_of_their_frames(server: Server) -> None
             await client.post(frame)
             for frame in [
                 {"type": "create_thread"},
-                {"type": "user_message", "content": "one", "agent": "echo", "thread_id": known},
+                {"type": "user_message", "content": "one", "thread_id": known},
                 {"type": "nonsense"},
                 {"type": "subscribe", "thread_id": "no-such-thread"},
                 {"type": "chat"},
                 {"type": "unsubscribe", "thread_id": known},
                 {"type": "stop_agent", "run_id": "no-such-run"},
-                {"type": "user_message", "content": "two", "agent": "echo", "thread_id": known},
+                {"type": "user_message", "content": "two", "thread_id": known},
                 {"type": "create_thread"},
             ]
         ]
@@ -261,7 +261,7 @@ async def test_answers_come_in_the_order_of_their_frames(server: Server) -> None
 
 async def test_unknown_fields_are_ignored(server: Server) -> None:
     async with connect(server) as client:
-        payload = {"content": "hi", "agent": "echo", "colour": ["red"], "user_request": "no text of this type"}
+        payload = {"content": "hi", "colour": ["red"], "user_request": "no text of this type"}
         frame = {"type": "user_message", "version": 7, "payload": payload}
         accepted = await client.granted(frame, "request_accepted")
-        assert (await client.ended(accepted["run_id"]))["payload"]["response"] == "hi"
+        assert "hi" in (await client.ended(accepted["run_id"]))["payload"]["response"]

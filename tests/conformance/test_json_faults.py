@@ -86,7 +86,7 @@ async def test_an_unreadable_value_in_a_ping_is_refused(server: Server, value: s
 
 @pytest.mark.parametrize("value", UNREADABLE.values(), ids=UNREADABLE.keys())
 async def test_an_unreadable_value_in_a_start_is_refused(server: Server, value: str) -> None:
-    raw = '{"type": "user_message", "payload": {"content": "hi", "agent": "echo", "context": {"a": VALUE}}}'
+    raw = '{"type": "user_message", "payload": {"content": "hi", "context": {"a": VALUE}}}'
     async with connect(server) as client:
         refusal = await refusal_of(client, raw.replace("VALUE", value))
         assert refusal["code"] in {"invalid_json", "validation_error"}

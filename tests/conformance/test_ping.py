@@ -3,6 +3,7 @@
 import pytest
 
 from .client import Server, connect
+from .runs import at_work
 from .shapes import Frame
 
 VALUES = [0, 7, -1.5, "", "text", True, False, [], {}, [None], {"a": None, "thread_id": 5, "user_id": "data"}, [[{}]]]
@@ -37,8 +38,7 @@ async def test_a_heartbeat_is_answered_healthy(server: Server, frame: Frame) -> 
 
 async def test_pings_and_heartbeats_are_answered_while_a_run_goes_on(server: Server) -> None:
     async with connect(server) as client:
-        accepted = await client.start("hi", agent="slow")
-        await client.event(accepted["run_id"], "agent_message")
+        accepted = await at_work(client)
         assert (await client.granted({"type": "ping", "payload": 1}, "pong"))["payload"] == 1
         await client.granted({"type": "heartbeat"}, "heartbeat_ack")
         await client.granted({"type": "stop_agent", "run_id": accepted["run_id"]}, "stop_accepted")

@@ -2,15 +2,11 @@
 
 import json
 
+import pytest
+
 from .client import Client, Server, connect, fresh
+from .runs import at_work, streaming
 from .shapes import TERMINAL, Frame
-
-
-async def busy_thread(client: Client) -> Frame:
-    """A thread with a run that goes on until it is stopped; its `request_accepted`."""
-    accepted = await client.start("u0", agent="slow")
-    await client.event(accepted["run_id"], "agent_message")
-    return accepted
 
 
 async def stop(client: Client, run_id: str) -> Frame:
@@ -19,7 +15,7 @@ async def stop(client: Client, run_id: str) -> Frame:
 
 async def test_a_run_in_an_idle_thread_does_not_wait(server: Server) -> None:
     async with connect(server) as client:
-        accepted = await client.start("hi", agent="echo")
+        accepted = await client.start("hi")
         assert accepted["position"] == 0
         await client.ended(accepted["run_id"])
         kinds = [event["type"] for event in client.events(accepted["thread_id"])]
@@ -29,9 +25,9 @@ async def test_a_run_in_an_idle_thread_does_not_wait(server: Server) -> None:
 
 async def test_a_run_in_a_busy_thread_waits_and_is_told_its_position(server: Server) -> None:
     async with connect(server) as client:
-        first = await busy_thread(client)
+        first = await at_work(client)
         for position in (1, 2, 3):
-            accepted = await client.start(f"u{position}", agent="echo")
+            accepted = await client.start(f"u{position}")
             assert accepted["thread_id"] == first["thread_id"]
             assert (accepted["status"], accepted["position"]) == ("queued", position)
             queued = await client.event(accepted["run_id"])
@@ -41,8 +37,8 @@ async def test_a_run_in_a_busy_thread_waits_and_is_told_its_position(server: Ser
 
 async def test_queued_runs_go_one_after_the_other_in_the_order_of_acceptance(server: Server) -> None:
     async with connect(server) as client:
-        first = await busy_thread(client)
-        waiting = [await client.start(text, agent="echo", if_busy="queue") for text in ("u1", "u2", "u3")]
+        first = await at_work(client)
+        waiting = [await client.start(text, if_busy="queue") for text in ("u1", "u2", "u3")]
         runs = [accepted["run_id"] for accepted in (first, *waiting)]
         await stop(client, runs[0])
         await client.ended(runs[-1])
@@ -53,13 +49,13 @@ async def test_queued_runs_go_one_after_the_other_in_the_order_of_acceptance(ser
         assert order == [
             mark for run, end in zip(runs, ends, strict=True) for mark in [(run, "agent_started"), (run, end)]
         ]
-        assert [reader.answer(run) for run in runs[1:]] == ["u1", "u2", "u3"]
+        assert all(text in reader.answer(run) for run, text in zip(runs[1:], ("u1", "u2", "u3"), strict=True))
 
 
 async def test_a_queued_run_begins_with_agent_queued_and_has_one_agent_started(server: Server) -> None:
     async with connect(server) as client:
-        first = await busy_thread(client)
-        accepted = await client.start("u1", agent="echo")
+        first = await at_work(client)
+        accepted = await client.start("u1")
         await stop(client, first["run_id"])
         await client.ended(accepted["run_id"])
         reader = client.reader(first["thread_id"], after_seq=first["seq"], since=first)
@@ -68,11 +64,12 @@ async def test_a_queued_run_begins_with_agent_queued_and_has_one_agent_started(s
         assert kinds.count("agent_queued") == kinds.count("agent_started") == 1
 
 
+@pytest.mark.needs("agents")
 async def test_a_queued_run_sees_the_questions_and_answers_before_it_in_order(server: Server) -> None:
     async with connect(server) as client:
-        first = await busy_thread(client)
-        await client.start("one", agent="echo")
-        await client.start("two", agent="echo")
+        first = await at_work(client)
+        for text in ("one", "two"):
+            await client.start(text, agent="echo")
         last = await client.start("and so?", agent="history")
         await stop(client, first["run_id"])
         history = json.loads((await client.ended(last["run_id"]))["payload"]["response"])
@@ -83,40 +80,41 @@ async def test_a_queued_run_sees_the_questions_and_answers_before_it_in_order(se
 async def test_messages_sent_together_are_answered_in_their_order(server: Server) -> None:
     async with connect(server) as client:
         texts = [f"m{number}" for number in range(4)]
-        sent = [await client.post({"type": "chat", "content": text, "agent": "echo"}) for text in texts]
+        sent = [await client.post({"type": "chat", "content": text}) for text in texts]
         answers = [await client.answer_to(frame_id) for frame_id in sent]
         ends = [await client.ended(answer["run_id"]) for answer in answers]
-        assert [end["payload"]["response"] for end in ends] == texts
+        assert all(text in end["payload"]["response"] for end, text in zip(ends, texts, strict=True))
         assert [end["seq"] for end in ends] == sorted(end["seq"] for end in ends)
 
 
 async def test_two_connections_share_the_queue_of_a_thread(server: Server) -> None:
     user = fresh("u")
     async with connect(server, user) as one, connect(server, user) as two:
-        first = await busy_thread(one)
-        accepted = await two.start("from two", agent="echo", thread_id=first["thread_id"])
+        first = await at_work(one)
+        accepted = await two.start("from two", thread_id=first["thread_id"])
         assert (accepted["status"], accepted["position"]) == ("queued", 1)
         await stop(two, first["run_id"])
-        assert (await two.ended(accepted["run_id"]))["payload"]["response"] == "from two"
-        assert (await one.ended(accepted["run_id"]))["payload"]["response"] == "from two"
+        assert "from two" in (await two.ended(accepted["run_id"]))["payload"]["response"]
+        assert "from two" in (await one.ended(accepted["run_id"]))["payload"]["response"]
 
 
 async def test_another_thread_does_not_wait(server: Server) -> None:
     async with connect(server) as client:
-        await busy_thread(client)
+        await at_work(client)
         other = (await client.new_thread())["thread_id"]
-        events = await client.run("meanwhile", agent="echo", thread_id=other)
+        events = await client.run("meanwhile", thread_id=other)
         assert [events[0]["type"], events[-1]["type"]] == ["agent_started", "agent_completed"]
 
 
+@pytest.mark.needs("agents")
 async def test_a_failed_run_lets_the_next_one_run(server: Server) -> None:
     async with connect(server) as client:
-        first = await busy_thread(client)
+        first = await at_work(client)
         failing = await client.start("u1", agent="fail")
-        last = await client.start("u2", agent="echo")
+        last = await client.start("u2")
         await stop(client, first["run_id"])
         assert (await client.ended(failing["run_id"]))["type"] == "agent_error"
-        assert (await client.ended(last["run_id"]))["payload"]["response"] == "u2"
+        assert "u2" in (await client.ended(last["run_id"]))["payload"]["response"]
 
 
 async def test_a_run_goes_on_when_its_connection_is_gone(server: Server) -> None:
@@ -124,9 +122,9 @@ async def test_a_run_goes_on_when_its_connection_is_gone(server: Server) -> None
     async with connect(server, user) as witness:
         thread_id = (await witness.new_thread())["thread_id"]
         async with connect(server, user) as client:
-            accepted = await client.start("40", agent="stream", thread_id=thread_id)
+            accepted = await client.start(**streaming(40), thread_id=thread_id)
             await client.socket.close()
         await witness.replay(thread_id)
         terminal = await witness.ended(accepted["run_id"])
         assert terminal["type"] == "agent_completed"
-        assert terminal["payload"]["response"].split() == [f"w{number}" for number in range(40)]
+        assert len(terminal["payload"]["response"].split()) >= 40

@@ -5,7 +5,10 @@ import pytest
 
 from .client import Client, Server, connect
 from .reader import Reader
+from .runs import QUESTION
 from .shapes import CRITICAL, TERMINAL, Frame
+
+NEEDS_AGENTS = pytest.mark.needs("agents")
 
 
 def kinds(events: list[Frame]) -> list[str]:
@@ -26,7 +29,9 @@ def only(events: list[Frame], kind: str) -> Frame:
     return event
 
 
-@pytest.mark.parametrize(("agent", "text"), [("demo", "what is 12 * (3 + 4)?"), ("tool", "look this up")])
+@pytest.mark.parametrize(
+    ("agent", "text"), [("demo", QUESTION), pytest.param("tool", "look this up", marks=NEEDS_AGENTS)]
+)
 async def test_the_five_critical_events_come_in_their_order(server: Server, agent: str, text: str) -> None:
     async with connect(server) as client:
         events = await client.run(text, agent=agent)
@@ -36,7 +41,7 @@ async def test_the_five_critical_events_come_in_their_order(server: Server, agen
 
 async def test_the_default_agent_answers_arithmetic_with_its_result(server: Server) -> None:
     async with connect(server) as client:
-        events = await client.run("what is 12 * (3 + 4)?")
+        events = await client.run(QUESTION)
         assert events[0]["agent_name"] == "demo"
         assert "84" in events[-1]["payload"]["response"]
 
@@ -48,7 +53,15 @@ async def test_the_default_agent_repeats_other_text(server: Server) -> None:
 
 
 @pytest.mark.parametrize(
-    ("agent", "text"), [("demo", "what is 2 + 2?"), ("tool", "abc"), ("echo", "Zoë 🎈"), ("stream", "25")]
+    ("agent", "text"),
+    [
+        ("demo", "what is 2 + 2?"),
+        ("demo", "Zoë 🎈"),
+        *[
+            pytest.param(agent, text, marks=NEEDS_AGENTS)
+            for agent, text in [("tool", "abc"), ("echo", "Zoë 🎈"), ("stream", "25")]
+        ],
+    ],
 )
 async def test_the_pieces_joined_are_the_response(server: Server, agent: str, text: str) -> None:
     async with connect(server) as client:
@@ -58,10 +71,10 @@ async def test_the_pieces_joined_are_the_response(server: Server, agent: str, te
 
 async def test_every_event_names_its_user_thread_run_request_and_agent(server: Server) -> None:
     async with connect(server) as client:
-        accepted = await client.start("abc", agent="tool")
+        accepted = await client.start(QUESTION)
         await client.ended(accepted["run_id"])
         for event in client.events(accepted["thread_id"]):
-            assert (event["user_id"], event["agent_name"], event["attempt"]) == (client.user_id, "tool", 1)
+            assert (event["user_id"], event["agent_name"], event["attempt"]) == (client.user_id, "demo", 1)
             for name in ("thread_id", "run_id", "request_id", "epoch"):
                 assert event[name] == accepted[name]
             assert not {"root_run_id", "parent_run_id", "depth"} & event.keys()
@@ -69,10 +82,11 @@ async def test_every_event_names_its_user_thread_run_request_and_agent(server: S
 
 async def test_a_runs_start_tells_the_users_text(server: Server) -> None:
     async with connect(server) as client:
-        started = (await client.run("word for word", agent="echo"))[0]
+        started = (await client.run("word for word"))[0]
         assert started["payload"]["message"] == "word for word"
 
 
+@NEEDS_AGENTS
 async def test_a_tool_call_tells_its_parameters_and_its_result(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("abc", agent="tool")
@@ -86,6 +100,7 @@ async def test_a_tool_call_tells_its_parameters_and_its_result(server: Server) -
         assert events[-1]["payload"]["response"] == "cba"
 
 
+@NEEDS_AGENTS
 async def test_a_tools_thought_is_told_before_it(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("abc", agent="tool")
@@ -93,6 +108,7 @@ async def test_a_tools_thought_is_told_before_it(server: Server) -> None:
         assert [thought.text for thought in thoughts.values()] == ["Looking it up"]
 
 
+@NEEDS_AGENTS
 async def test_thoughts_are_numbered_by_step_from_one(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("hi", agent="thinker")
@@ -101,11 +117,13 @@ async def test_thoughts_are_numbered_by_step_from_one(server: Server) -> None:
         assert events[-1]["payload"]["response"] == "ok"
 
 
+@NEEDS_AGENTS
 async def test_the_server_makes_no_event_up(server: Server) -> None:
     async with connect(server) as client:
         assert set(kinds(await client.run("hi", agent="echo"))) == {"agent_started", "agent_message", "agent_completed"}
 
 
+@NEEDS_AGENTS
 async def test_what_the_agent_emits_is_told_as_it_is(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("hi", agent="notify")
@@ -114,6 +132,7 @@ async def test_what_the_agent_emits_is_told_as_it_is(server: Server) -> None:
         assert events[-1]["payload"]["response"] == "done"
 
 
+@NEEDS_AGENTS
 async def test_a_streamed_answer_comes_in_pieces_that_join(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("100", agent="stream")
@@ -123,8 +142,8 @@ async def test_a_streamed_answer_comes_in_pieces_that_join(server: Server) -> No
 
 
 ENDINGS = [
-    ("echo", "agent_completed"),
     ("demo", "agent_completed"),
+    ("echo", "agent_completed"),
     ("badtool", "agent_completed"),
     ("badresult", "agent_completed"),
     ("fail", "agent_error"),
@@ -133,18 +152,21 @@ ENDINGS = [
 ]
 
 
-@pytest.mark.parametrize(("agent", "ending"), ENDINGS)
+@pytest.mark.parametrize(
+    ("agent", "ending"), [ENDINGS[0], *(pytest.param(*ending, marks=NEEDS_AGENTS) for ending in ENDINGS[1:])]
+)
 async def test_a_run_has_one_terminal_event_and_nothing_after_it(server: Server, agent: str, ending: str) -> None:
     async with connect(server) as client:
         accepted = await client.start("hi", agent=agent)
         assert (await client.ended(accepted["run_id"]))["type"] == ending
-        await client.run("after it", agent="echo")
+        await client.run("after it")
         _, events = await client.replay(accepted["thread_id"])
         of_it = Reader().feed_all(events).of(accepted["run_id"])
         assert [kind for kind in kinds(of_it) if kind in TERMINAL] == [ending]
         assert kinds(of_it)[-1] == ending
 
 
+@NEEDS_AGENTS
 async def test_numbers_are_dense_over_all_runs_of_a_thread(server: Server) -> None:
     async with connect(server) as client:
         thread_id = (await client.new_thread())["thread_id"]
@@ -160,12 +182,12 @@ async def test_numbers_of_two_threads_are_their_own(server: Server) -> None:
     async with connect(server) as client:
         for _ in range(2):
             thread_id = (await client.new_thread())["thread_id"]
-            events = await client.run("hi", agent="echo", thread_id=thread_id)
+            events = await client.run("hi", thread_id=thread_id)
             assert events[0]["seq"] == 1
 
 
 async def run_by(client: Client, kind: str, field: str) -> list[Frame]:
-    accepted = await client.granted({"type": kind, field: "abc", "agent": "tool"}, "request_accepted")
+    accepted = await client.granted({"type": kind, field: QUESTION}, "request_accepted")
     await client.ended(accepted["run_id"])
     return client.reader(accepted["thread_id"], after_seq=accepted["seq"], since=accepted).of(accepted["run_id"])
 

@@ -5,6 +5,7 @@ import asyncio
 import pytest
 
 from .client import Client, Server, connect, fresh
+from .runs import at_work
 from .shapes import CLIENT_ID, Frame
 
 
@@ -52,14 +53,14 @@ async def test_the_same_name_again_is_the_same_thread(server: Server) -> None:
 async def test_the_same_name_again_leaves_its_events(server: Server) -> None:
     async with connect(server) as client:
         thread_id = (await create(client))["thread_id"]
-        events = await client.run("hi", agent="echo", thread_id=thread_id)
+        events = await client.run("hi", thread_id=thread_id)
         again = await create(client, thread_id=thread_id)
         assert (again["last_seq"], again["epoch"]) == (events[-1]["seq"], events[-1]["epoch"])
 
 
 async def test_a_thread_made_by_a_start_may_be_created_again(server: Server) -> None:
     async with connect(server) as client:
-        events = await client.run("hi", agent="echo")
+        events = await client.run("hi")
         thread = await create(client, thread_id=events[0]["thread_id"])
         assert (thread["epoch"], thread["last_seq"]) == (events[0]["epoch"], events[-1]["seq"])
 
@@ -75,8 +76,7 @@ async def test_two_connections_that_create_it_at_once_make_one(server: Server) -
 
 async def test_the_running_run_is_named(server: Server) -> None:
     async with connect(server) as client:
-        accepted = await client.start("hi", agent="slow")
-        await client.event(accepted["run_id"], "agent_message")
+        accepted = await at_work(client)
         assert (await create(client, thread_id=accepted["thread_id"]))["running_run_id"] == accepted["run_id"]
         await client.granted({"type": "stop_agent", "run_id": accepted["run_id"]}, "stop_accepted")
         await client.ended(accepted["run_id"])
@@ -98,7 +98,7 @@ async def test_a_created_thread_is_not_subscribed(server: Server) -> None:
     user = fresh("u")
     async with connect(server, user) as maker, connect(server, user) as other:
         thread_id = (await create(maker))["thread_id"]
-        await other.run("hi", agent="echo", thread_id=thread_id)
+        await other.run("hi", thread_id=thread_id)
         subscribed, _ = await maker.replay(thread_id)
         assert maker.events(thread_id, until=subscribed) == []
 
@@ -109,5 +109,5 @@ async def test_the_same_name_of_two_users_is_two_threads(server: Server) -> None
         first = await create(one, thread_id=thread_id, title="one's")
         second = await create(two, thread_id=thread_id, title="two's")
         assert (first["title"], second["title"]) == ("one's", "two's")
-        await one.run("hi", agent="echo", thread_id=thread_id)
+        await one.run("hi", thread_id=thread_id)
         assert (await create(two, thread_id=thread_id))["last_seq"] == 0

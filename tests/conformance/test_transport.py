@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from .client import SUBPROTOCOL, Client, Server, connect, dial, fresh, user_url
+from .client import SUBPROTOCOL, Client, Server, connect, fresh
 
 MAX_BYTES = 1024 * 1024
 
@@ -26,18 +26,18 @@ async def in_fragments(raw: bytes, size: int) -> AsyncIterator[bytes]:
 
 
 async def test_the_offered_subprotocol_is_taken(server: Server) -> None:
-    async with dial(user_url(server, fresh("u")), subprotocols=[SUBPROTOCOL]) as client:
+    async with connect(server, subprotocols=[SUBPROTOCOL]) as client:
         assert client.socket.subprotocol == SUBPROTOCOL
         await client.still_serves()
 
 
 async def test_the_known_subprotocol_is_taken_among_unknown_ones(server: Server) -> None:
-    async with dial(user_url(server, fresh("u")), subprotocols=["something.v9", SUBPROTOCOL]) as client:
+    async with connect(server, subprotocols=["something.v9", SUBPROTOCOL]) as client:
         assert client.socket.subprotocol == SUBPROTOCOL
 
 
 async def test_a_client_that_offers_no_subprotocol_gets_none_and_is_served(server: Server) -> None:
-    async with dial(user_url(server, fresh("u")), subprotocols=None) as client:
+    async with connect(server, subprotocols=None) as client:
         assert client.socket.response is not None
         assert "Sec-WebSocket-Protocol" not in client.socket.response.headers
         await client.still_serves()
