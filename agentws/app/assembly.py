@@ -207,7 +207,7 @@ def _make_edges(
         connections=around.connections,
         journal=engine.journal,
         threads=threads,
-        tickets=tickets,
+        tickets=None if host else tickets,
         max_message_bytes=settings.max_message_bytes,
         heartbeat_interval_s=settings.heartbeat_interval_s,
     )

@@ -16,6 +16,7 @@ import uvicorn
 
 from agentws.app import TOOL_THREAD, Service, create_app
 from agentws.cli.options import EXPECTED, Commands, add_serve_options, settings_of
+from agentws.edge.keepalive import KeptAlive
 from agentws.settings import SettingsError
 
 __all__ = ["add_to"]
@@ -93,11 +94,10 @@ def _serve(options: argparse.Namespace) -> int:
         port=settings.port,
         loop="uvloop" if os.name == "posix" else "asyncio",
         http="h11",
-        ws="websockets-sansio",
+        ws=KeptAlive,
         ws_max_size=settings.max_message_bytes,
-        # A peer is closed when it has answered none of two pings.
         ws_ping_interval=settings.heartbeat_interval_s,
-        ws_ping_timeout=2 * settings.heartbeat_interval_s,
+        ws_ping_timeout=None,
         ws_per_message_deflate=False,
         lifespan="off",
         access_log=False,

@@ -1,5 +1,6 @@
 """Limits: what a user and a process may have at once, and a token bucket a user for frames. Pure: time is handed in."""
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -7,7 +8,7 @@ from typing import Final
 from agentws.core.context import Principal
 from agentws.wire.errors import Refusal
 
-__all__ = ["RETRY_AFTER_MS", "Buckets", "StartLimits", "refuse"]
+__all__ = ["RETRY_AFTER_MS", "Buckets", "Patience", "StartLimits", "refuse"]
 
 RETRY_AFTER_MS: Final[Mapping[str, int]] = {
     "too_many_runs": 1_000,
@@ -83,3 +84,17 @@ class Buckets:
         for principal, bucket in tuple(self._buckets.items()):
             if self._filled(bucket, now) >= self._burst:
                 del self._buckets[principal]
+
+
+class Patience:
+    """Ends with a client that goes on sending what is refused: at more than `most` refusals within `seconds`."""
+
+    def __init__(self, *, most: int, seconds: float) -> None:
+        self._most = most
+        self._seconds = seconds
+        self._refusals: deque[float] = deque(maxlen=most + 1)
+
+    def is_at_an_end(self, now: float) -> bool:
+        """Counts a refusal at a monotonic time, in seconds."""
+        self._refusals.append(now)
+        return len(self._refusals) > self._most and now - self._refusals[0] <= self._seconds

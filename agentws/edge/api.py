@@ -21,7 +21,7 @@ from agentws.edge.connection import Desk
 from agentws.edge.stream import Streams
 from agentws.edge.websocket import Connections
 from agentws.ports import Credentials, Journal, Threads, Tickets
-from agentws.wire.codec import encode, timestamp, timestamp_at
+from agentws.wire.codec import encode, load, timestamp, timestamp_at
 from agentws.wire.errors import Fault
 from agentws.wire.ids import ThreadId, is_client_id
 from agentws.wire.messages import STARTS, GetThreadHistory, ListThreads, Subscribe
@@ -37,7 +37,7 @@ Handler = Callable[["Api", Request, Credentials], Awaitable[Response]]
 
 
 class _TicketOrder(msgspec.Struct, frozen=True, kw_only=True):
-    ttl_seconds: float | None = None
+    ttl_seconds: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +49,7 @@ class Api:
     connections: Connections
     journal: Journal
     threads: Threads
-    tickets: Tickets
+    tickets: Tickets | None
     max_message_bytes: int
     heartbeat_interval_s: float
 
@@ -123,6 +123,9 @@ def api_routes(service: Callable[[], Api | None]) -> list[BaseRoute]:
 
 
 async def _me(api: Api, request: Request, credentials: Credentials) -> Response:
+    # A browser is not told why an upgrade was refused; it can ask here.
+    if api.connections.is_full:
+        raise refuse("overloaded")
     principal = credentials.principal
     return JSONResponse(
         {
@@ -134,13 +137,14 @@ async def _me(api: Api, request: Request, credentials: Credentials) -> Response:
 
 
 async def _issue_ticket(api: Api, request: Request, credentials: Credentials) -> Response:
+    if (tickets := api.tickets) is None:
+        # The host's own login decides alone, and knows none.
+        raise Fault("not_implemented")
     text = await read_text(request, most=api.max_message_bytes)
     try:
-        order = msgspec.json.decode(text, type=_TicketOrder) if text.strip() else _TicketOrder()
+        order = msgspec.convert(load(text) if text else {}, _TicketOrder)
     except msgspec.ValidationError:
         raise Fault("validation_error", "ttl_seconds") from None
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        raise Fault("invalid_json") from None
     ttl_s = _TICKET_S if order.ttl_seconds is None else order.ttl_seconds
     if not _LEAST_TICKET_S <= ttl_s <= _MOST_TICKET_S:
         raise Fault("validation_error", "ttl_seconds")
@@ -148,7 +152,7 @@ async def _issue_ticket(api: Api, request: Request, credentials: Credentials) ->
     unending = credentials.expires_at is None
 
     async def issue() -> Response:
-        issued = await api.tickets.issue(
+        issued = await tickets.issue(
             credentials.principal,
             credentials_expire_at=credentials.expires_at,
             ttl_s=_UNENDING_S if unending else ttl_s,

@@ -56,7 +56,7 @@ def read_head(text: str, *, default: str | None = None) -> Head:
     Raises:
         Fault: what is wrong with the frame itself.
     """
-    head = parse(text if text.strip() or default is None else "{}", default=default)
+    head = parse(text if text or default is None else "{}", default=default)
     if isinstance(head, Rejected):
         raise head.fault
     return head

@@ -14,7 +14,7 @@ from typing import NamedTuple
 from starlette.types import Receive, Send
 
 from agentws.core.context import Principal
-from agentws.core.limits import Buckets
+from agentws.core.limits import Buckets, Patience
 from agentws.core.run import Deleted
 from agentws.core.session import Command, Reply, Session, error_frame
 from agentws.edge.commands import Commands
@@ -90,7 +90,7 @@ class Connection:
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
         self._subscriptions: dict[ThreadId, Subscription] = {}
-        self._refusals: deque[float] = deque(maxlen=_MOST_REFUSALS + 1)
+        self._patience = Patience(most=_MOST_REFUSALS, seconds=_REFUSALS_S)
         self._closing = False
 
     # As a caller
@@ -259,13 +259,7 @@ class Connection:
             case Command(message=message):
                 self._tally.came(message.type, deprecated=step.deprecated)
                 await self._desk.commands.carry_out(self, message)
-        if refusal is not None and isinstance(step, Reply) and step.is_limited:
-            self._count_refusal(now)
-
-    def _count_refusal(self, now: float) -> None:
-        """Closes the connection of a client that goes on sending what is refused (section 4)."""
-        self._refusals.append(now)
-        if len(self._refusals) > _MOST_REFUSALS and now - self._refusals[0] <= _REFUSALS_S:
+        if isinstance(step, Reply) and step.is_limited and self._patience.is_at_an_end(now):
             self.close(4429, "too many messages")
 
     def _warn_of_expiry(self) -> None:

@@ -3,14 +3,16 @@
 from collections.abc import Awaitable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol
-
-from starlette.requests import HTTPConnection
+from typing import TYPE_CHECKING, Protocol
 
 from agentws.core.context import Principal
 from agentws.core.run import Deleted
 from agentws.wire.answers import ServerMessage
 from agentws.wire.ids import ConnectionId, ThreadId, ThreadNo
+
+if TYPE_CHECKING:
+    # Authors of agents, who import ports, need no web framework.
+    from starlette.requests import HTTPConnection
 
 __all__ = ["Authenticator", "Caller", "Credentials"]
 
@@ -78,5 +80,5 @@ class Caller(Protocol):
 
 
 class Authenticator(Protocol):
-    async def __call__(self, connection: HTTPConnection) -> Credentials:
+    async def __call__(self, connection: "HTTPConnection") -> Credentials:
         """Checks what a request brings. Raises Fault (`unauthorized`), StoreUnavailable."""

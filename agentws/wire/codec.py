@@ -35,7 +35,7 @@ from agentws.wire.messages import (
     UpdateThread,
 )
 
-__all__ = ["Head", "Rejected", "clean", "decode", "encode", "encode_text", "parse", "timestamp", "timestamp_at"]
+__all__ = ["Head", "Rejected", "clean", "decode", "encode", "encode_text", "load", "parse", "timestamp", "timestamp_at"]
 
 MAX_DEPTH = 64
 MAX_REASON = 1000
@@ -123,18 +123,9 @@ def parse(text: str, *, original: bool = False, default: str | None = None) -> H
         `unknown_type`, `reserved_type`, `not_implemented`, or `validation_error` where the type is no text.
     """
     try:
-        frame = _decode_json(text)
-        if "\\u0000" in text or text.count("[") + text.count("{") > MAX_DEPTH or _LONG_NUMBER.search(text):
-            _check_sound(frame, depth=1, has_nul=_NUL.search(text) is not None)
-        # Text may hold what looks like a name, so that only a surplus is looked into.
-        if len(_NAME.findall(text)) > _count_names(frame):
-            json.loads(text, object_pairs_hook=_refuse_twins)
-    except (msgspec.DecodeError, RecursionError, UnicodeError):
-        return Rejected(Fault("invalid_json"), None)
+        frame = load(text)
     except Fault as fault:
         return Rejected(fault, None)
-    if not isinstance(frame, dict):
-        return Rejected(Fault("not_an_object"), None)
     given = _either(frame, "id")
     known = given if isinstance(given, str) and is_client_id(given) else None
     kind = default if frame.get("type") is None else frame["type"]
@@ -147,6 +138,26 @@ def parse(text: str, *, original: bool = False, default: str | None = None) -> H
         code = "reserved_type" if name in RESERVED else "not_implemented" if name in PLANNED else "unknown_type"
         return Rejected(Fault(code), known)
     return Head(type=name, id=known, deprecated=name != kind, fields=frame)
+
+
+def load(text: str) -> dict[str, Any]:
+    """Reads a JSON object that a client sent.
+
+    Raises:
+        Fault: `invalid_json`, `not_an_object`.
+    """
+    try:
+        value = _decode_json(text)
+        if "\\u0000" in text or text.count("[") + text.count("{") > MAX_DEPTH or _LONG_NUMBER.search(text):
+            _check_sound(value, depth=1, has_nul=_NUL.search(text) is not None)
+        # Text may hold what looks like a name, so that only a surplus is looked into.
+        if len(_NAME.findall(text)) > _count_names(value):
+            json.loads(text, object_pairs_hook=_refuse_twins)
+    except (msgspec.DecodeError, RecursionError, UnicodeError):
+        raise Fault("invalid_json") from None
+    if not isinstance(value, dict):
+        raise Fault("not_an_object")
+    return value
 
 
 def decode(head: Head, user_id: str) -> ClientMessage:
