@@ -51,6 +51,7 @@ OWNER, MEMBER, MAKER = (
         ("ALTER ROLE {login} SUPERUSER", [SUPERUSER]),
         ("ALTER ROLE {login} BYPASSRLS", [BYPASS]),
         ("ALTER ROLE {login}_group BYPASSRLS; GRANT {login}_group TO {login} WITH INHERIT FALSE", [BYPASS]),
+        ("ALTER ROLE {login}_group SUPERUSER; GRANT {login}_group TO {login}", [BYPASS]),
         ("GRANT postgres TO {login}", [BYPASS, OWNER]),
         ("ALTER SCHEMA agentws OWNER TO {login}", [OWNER]),
         ("ALTER TABLE agentws.event OWNER TO {login}", [OWNER]),
