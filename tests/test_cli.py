@@ -12,7 +12,7 @@ import pytest
 
 from agentws.cli import main
 from agentws.store.embedded import EmbeddedPostgres
-from agentws.store.migrate import make_database
+from agentws.store.migrate import make_database, migrations
 
 from .processes import ROOT, running
 
@@ -74,7 +74,7 @@ def test_migrate_says_what_it_applied(cluster: EmbeddedPostgres) -> None:
         "DATABASE_URL": cluster.url(user="agentws", database="to_migrate"),
         "MIGRATE_URL": cluster.url(user="postgres", database="to_migrate"),
     }
-    assert agentws("migrate", **env).stdout == "applied first\n"
+    assert agentws("migrate", **env).stdout == "".join(f"applied {each.name}\n" for each in migrations())
     assert agentws("migrate", **env).stdout == "the schema is current\n"
 
 
@@ -98,6 +98,21 @@ def test_a_port_that_is_taken_is_said(cluster: EmbeddedPostgres) -> None:
     assert done.returncode != 0
     assert "address already in use" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_less_is_logged_where_that_is_asked_for(cluster: EmbeddedPostgres) -> None:
+    asyncio.run(make_database(cluster.url(user="postgres", database="postgres"), database="quiet", login="agentws"))
+    env = {
+        "AGENTWS_DATABASE_URL": cluster.url(user="agentws", database="quiet"),
+        "AGENTWS_MIGRATE_URL": cluster.url(user="postgres", database="quiet"),
+        "AGENTWS_LOG_LEVEL": "warning",
+        "AGENTWS_POOLSIZE": "3",
+    }
+    with running(env) as server:
+        pass
+    assert [line.partition("WARNING")[2].strip() for line in server.log] == [
+        "agentws: AGENTWS_POOLSIZE is not a setting; did you mean AGENTWS_POOL_SIZE?"
+    ]
 
 
 def test_a_signal_ends_the_wait_for_a_database() -> None:

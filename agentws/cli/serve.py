@@ -17,6 +17,7 @@ import uvicorn
 from agentws.app import TOOL_THREAD, Service, create_app
 from agentws.cli.options import EXPECTED, Commands, add_serve_options, settings_of
 from agentws.edge.keepalive import KeptAlive
+from agentws.observe.logs import configure
 from agentws.settings import SettingsError
 
 __all__ = ["add_to"]
@@ -87,6 +88,7 @@ class _Server(uvicorn.Server):
 
 def _serve(options: argparse.Namespace) -> int:
     settings = settings_of(options)
+    configure(logging.getLevelNamesMapping()[settings.log_level.upper()])
     service = Service(settings, _load_agents(options.agents))
     config = uvicorn.Config(
         create_app(settings, service=service),
