@@ -11,8 +11,6 @@ from ..faults import Line
 from ..peers import peer
 from .reading import moved, until, value
 
-pytestmark = pytest.mark.xfail(strict=True, reason="the edge and the dispatcher do not report yet")
-
 
 async def test_connections_are_counted_while_they_are_open_and_when_they_open(start_service: StartService) -> None:
     service = await start_service()

@@ -128,12 +128,13 @@ async def test_calls_wait_for_a_connection_and_are_timed_by_unit_of_work(
             moved(service, "agentws_database_call_seconds_sum", unit="append"),
         ):
             await client.run("hi", agent="echo")
-        async with peer(service, "eve") as other, blocked(database):
+        async with peer(service, "eve") as other, contextlib.AsyncExitStack() as stack:
+            await until(lambda: value(service, "agentws_pool_connections", state="idle") == 1)
             with (
                 moved(service, "agentws_pool_connections", by=1, state="busy"),
                 moved(service, "agentws_pool_waiting"),
             ):
-                assert value(service, "agentws_pool_connections", state="idle") == 1
+                await stack.enter_async_context(blocked(database))
                 for each in (client, other):
                     each.send(type="user_message", payload={"content": "hi", "agent": "echo"})
                 await until(lambda: value(service, "agentws_pool_waiting") >= 1)

@@ -11,8 +11,6 @@ from ..faults import Line
 from ..peers import Peer, peer
 from .reading import until
 
-pytestmark = pytest.mark.xfail(strict=True, reason="the edge and the dispatcher do not report yet")
-
 
 def told(service: Service) -> dict[str, float]:
     """The counters that are not at their beginning; that of the last time without its value."""
