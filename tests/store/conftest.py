@@ -21,6 +21,7 @@ from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
+from agentws.store.tickets import PgTickets
 from agentws.wire.events import EventType
 from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo, new_number, run_id_of
 
@@ -47,10 +48,11 @@ class Store:
     journal: PgJournal
     nodes: PgNodes
     threads: PgThreads
+    tickets: PgTickets
 
     @classmethod
     def over(cls, pool: Database) -> "Store":
-        return cls(pool, PgStarts(pool), PgJournal(pool), PgNodes(pool), PgThreads(pool))
+        return cls(pool, PgStarts(pool), PgJournal(pool), PgNodes(pool), PgThreads(pool), PgTickets(pool))
 
     async def records(
         self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int

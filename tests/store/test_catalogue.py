@@ -8,41 +8,54 @@ import asyncpg
 import pytest
 
 from agentws.core.context import Principal
-from agentws.ports import Fenced, ThreadKey
+from agentws.ports import End, Fenced, ThreadKey
 from agentws.store.pool import Database
 from agentws.wire.errors import Fault
-from agentws.wire.ids import RunId, ThreadNo, new_number
+from agentws.wire.ids import RunId, ThreadId, ThreadNo, new_number
 
 from ..conftest import LOGIN, TestDatabase
 from .conftest import ANN, BOB, LIMIT_S, NODE, Connection, Store, T, piece
 
 APP, SYSTEM = "agentws_app", "agentws_system"
-USER_DATA = {"thread_head", "thread", "run", "run_queue", "start_key", "message", "event"}
+USER_DATA = {"thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread"}
+# Of users, and the system's alone: whoever brings a ticket is nobody yet.
+SYSTEM_DATA = {"ticket"}
 OTHERS = {"node", "schema_migration"}
-PLANNING = {"enable_hashjoin", "enable_mergejoin", "enable_material"}
+PLANNING = {"enable_hashjoin", "enable_mergejoin", "enable_material", "enable_seqscan"}
 ALL = "DELETE INSERT SELECT UPDATE"
 # Table → role → what it may do there; whoever is not named may do nothing.
 PRIVILEGES: Mapping[str, Mapping[str, str]] = {
     "thread_head": {APP: ALL, SYSTEM: "SELECT UPDATE"},
-    "thread": {APP: "INSERT SELECT"},
-    "run": {APP: "INSERT SELECT UPDATE"},
+    "thread": {APP: ALL},
+    "run": {APP: ALL},
     "run_queue": {APP: ALL, SYSTEM: "SELECT UPDATE"},
     "start_key": {APP: ALL},
-    "message": {APP: "INSERT SELECT"},
-    "event": {APP: "INSERT SELECT"},
+    "message": {APP: ALL},
+    # What is written is never changed; it goes with its thread.
+    "event": {APP: "DELETE INSERT SELECT"},
+    "deleted_thread": {APP: ALL, SYSTEM: "SELECT"},
+    "ticket": {SYSTEM: "DELETE INSERT SELECT"},
     "node": {SYSTEM: ALL},
     "schema_migration": {SYSTEM: "SELECT"},
 }
 UNITS = {
     APP: {
         "create_thread", "accept", "append", "begin_run", "read_remains", "stop", "read_head", "read_events",
-        "read_messages",
+        "read_messages", "read_thread", "update_thread", "list_threads", "read_history", "delete_thread",
+        "purge_deleted",
     },
     SYSTEM: {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
+        "count_waiting", "new_epoch", "find_unfollowed", "mark_followed", "find_deleted", "issue_ticket",
+        "redeem_ticket", "purge_tickets",
     },
 }  # fmt: skip
-INNER = {"queue_position", "stop_reason_of", "begin_claimed", "end_waiting"}
+INNER = {
+    "queue_position", "stop_reason_of", "begin_claimed", "end_waiting", "end_running", "refusal_of", "is_full",
+    "turn_before_waiting", "view_of",
+}  # fmt: skip
+# A unit of work of one bound role that the other's call.
+SHARED = {"count_waiting": APP}
 FUNCTIONS = """SELECT p.proname AS name, pg_get_userbyid(p.proowner) AS owner, p.prosecdef AS definer,
     p.proconfig AS settings, p.prosrc AS body, p.proacl::text[] AS rights, l.lanname AS language
     FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace JOIN pg_language l ON l.oid = p.prolang
@@ -60,6 +73,7 @@ KEYS = """SELECT c.conrelid::regclass::text AS name, c.contype::text AS kind, c.
     FROM pg_constraint c JOIN pg_namespace n ON n.oid = c.connamespace
     WHERE n.nspname = 'agentws' AND c.contype IN ('p', 'f')"""
 INDEXES = """SELECT i.indexrelid::regclass::text AS index, i.indisunique AS is_unique,
+    pg_get_expr(i.indpred, i.indrelid) AS condition,
     (SELECT array_agg(a.attname::text ORDER BY k.place) FROM unnest(i.indkey) WITH ORDINALITY k (number, place)
         JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.number) AS columns
     FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_namespace n ON n.oid = c.relnamespace
@@ -74,7 +88,7 @@ async def test_the_tables_are_these(owner: Connection) -> None:
         "SELECT c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"
         " WHERE n.nspname = 'agentws' AND c.relkind IN ('r', 'p', 'v', 'm', 'f')"
     )
-    assert {row["name"] for row in rows} == USER_DATA | OTHERS
+    assert {row["name"] for row in rows} == USER_DATA | SYSTEM_DATA | OTHERS
 
 
 async def test_every_table_with_a_user_has_forced_row_level_security(owner: Connection) -> None:
@@ -83,8 +97,8 @@ async def test_every_table_with_a_user_has_forced_row_level_security(owner: Conn
         " EXISTS (SELECT 1 FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attname = 'user_id') AS has_user"
         " FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'agentws' AND c.relkind = 'r'"
     )
-    assert {row["name"] for row in rows if row["has_user"]} == USER_DATA
-    assert {row["name"] for row in rows if row["forced"]} == USER_DATA
+    assert {row["name"] for row in rows if row["has_user"]} == USER_DATA | SYSTEM_DATA
+    assert {row["name"] for row in rows if row["forced"]} == USER_DATA | SYSTEM_DATA
 
 
 async def test_every_policy_is_the_principals_or_the_systems_on_tables_without_content(owner: Connection) -> None:
@@ -93,7 +107,7 @@ async def test_every_policy_is_the_principals_or_the_systems_on_tables_without_c
     system = {row["tablename"]: row for row in rows if row["policyname"] == "system"}
     assert len(principal) + len(system) == len(rows)
     assert set(principal) == USER_DATA
-    assert set(system) == {"thread_head", "run_queue"}
+    assert set(system) == {"thread_head", "run_queue", "deleted_thread", "ticket"}
     assert {(row["roles"][0], len(row["roles"]), row["cmd"]) for row in principal.values()} == {(APP, 1, "ALL")}
     assert {(row["roles"][0], len(row["roles"]), row["qual"]) for row in system.values()} == {(SYSTEM, 1, "true")}
     for row in principal.values():
@@ -104,7 +118,9 @@ async def test_every_policy_is_the_principals_or_the_systems_on_tables_without_c
 
 async def test_primary_and_foreign_keys_of_user_data_begin_with_the_principal(owner: Connection) -> None:
     keys = await owner.fetch(KEYS)
-    assert {key["name"].removeprefix("agentws.") for key in keys if key["kind"] == "p"} == USER_DATA | OTHERS
+    assert {key["name"].removeprefix("agentws.") for key in keys if key["kind"] == "p"} == (
+        USER_DATA | SYSTEM_DATA | OTHERS
+    )
     for key in keys:
         if key["name"].removeprefix("agentws.") in USER_DATA:
             assert key["columns"][:2] == ["tenant_id", "user_id"], key["name"]
@@ -113,11 +129,29 @@ async def test_primary_and_foreign_keys_of_user_data_begin_with_the_principal(ow
 
 async def test_other_indexes_put_a_selective_column_first_and_the_principal_after_it(owner: Connection) -> None:
     indexes = await owner.fetch(INDEXES)
-    assert {index["index"].removeprefix("agentws.") for index in indexes} == {"run_by_name"}
+    assert {index["index"].removeprefix("agentws.") for index in indexes} == {
+        "run_by_name",
+        "run_queue_stops_unfollowed",
+    }
     for index in indexes:
+        if index["condition"] is not None:
+            continue
         assert index["is_unique"]
         assert index["columns"][0] not in ("tenant_id", "user_id", "status", "owner", "agent")
         assert index["columns"][1:3] == ["tenant_id", "user_id"]
+
+
+async def test_a_partial_index_is_on_what_no_update_changes(owner: Connection) -> None:
+    """Else each update of a row that it holds would have to write it anew."""
+    partial = [index for index in await owner.fetch(INDEXES) if index["condition"] is not None]
+    assert [(index["columns"], index["condition"]) for index in partial] == [
+        (["tenant_id", "user_id", "thread_id"], "stops_unfollowed")
+    ]
+    changed = re.compile(r"\bUPDATE run_queue\b.*?\bSET\b(.*?)(?:\bWHERE\b|\bFROM\b)", re.DOTALL)
+    for function in await owner.fetch(FUNCTIONS):
+        for columns in changed.findall(function["body"]):
+            for column in ("tenant_id", "user_id", "thread_id", "stops_unfollowed"):
+                assert not re.search(rf"\b{column} =", columns), function["name"]
 
 
 async def test_the_tenant_is_a_column_from_the_first_and_empty_by_default(owner: Connection) -> None:
@@ -126,7 +160,7 @@ async def test_the_tenant_is_a_column_from_the_first_and_empty_by_default(owner:
         " WHERE table_schema = 'agentws' AND column_name = 'tenant_id'"
     )
     assert {(row["table_name"], row["column_default"], row["is_nullable"]) for row in rows} == {
-        (table, "''::text", "NO") for table in USER_DATA
+        (table, "''::text", "NO") for table in USER_DATA | SYSTEM_DATA
     }
 
 
@@ -201,7 +235,8 @@ async def test_every_function_names_where_it_looks_things_up(owner: Connection) 
 async def test_units_of_work_may_be_called_by_the_login_role_and_others_by_nobody(owner: Connection) -> None:
     for function in await owner.fetch(FUNCTIONS):
         rights = {right.partition("/")[0] for right in function["rights"]}
-        expected = {f"{function['owner']}=X"} | ({f"{LOGIN}=X"} if function["definer"] else set())
+        callers = {function["owner"], SHARED.get(function["name"], function["owner"])}
+        expected = {f"{caller}=X" for caller in callers | ({LOGIN} if function["definer"] else set())}
         assert rights == expected, function["name"]
 
 
@@ -226,6 +261,8 @@ async def fill(store: Store, whose: Principal) -> None:
     claim = await store.claimed(whose, run_id="mine", key="k")
     await store.accept(whose)
     await store.finish(claim)
+    await store.claimed(whose, "gone")
+    await store.threads.delete(whose, ThreadId("gone"))
 
 
 @pytest.mark.parametrize("setting", [None, "", "nobody"])
@@ -285,32 +322,43 @@ async def test_no_unit_of_work_for_one_user_sees_or_changes_anothers_rows(
     await pool.open(wait_s=LIMIT_S)
     store = Store.over(pool)
     await fill(store, ANN)
-    anns = await store.claimed(ANN, "u", run_id="r")
+    at_work = await store.claimed(ANN, "u", run_id="r")
     tables = [f"SELECT array_agg(x::text ORDER BY x::text) FROM agentws.{table} x" for table in sorted(USER_DATA)]
     before = [await owner.fetchval(table) for table in tables]
     for whose in (BOB, Principal("acme", "ann")):
-        forged = replace(anns, principal=whose)
+        forged = replace(at_work, principal=whose)
         assert await store.journal.read_head(whose, T) is None
-        assert await store.records(whose, T, epoch=anns.epoch, after_seq=0, limit=9) == []
+        assert await store.records(whose, ThreadId("u"), epoch=at_work.epoch, after_seq=0, limit=9) == []
         assert await store.journal.read_messages(replace(forged, turn=1 << 60), before=None, limit=9) == []
         assert await store.starts.remains(forged) == []
         for call in (
             store.starts.stop(whose, run_id=RunId("r"), run_no=None, thread_id=None, reason="x"),
-            store.starts.stop(whose, run_id=None, run_no=anns.run_no, thread_id=None, reason="x"),
+            store.starts.stop(whose, run_id=None, run_no=at_work.run_no, thread_id=None, reason="x"),
             store.starts.stop(whose, run_id=None, run_no=None, thread_id=T, reason="x"),
             store.accept(whose),
+            store.threads.read(whose, T),
+            store.threads.update(whose, T, title="x", metadata=None),
+            store.threads.history(whose, T, frame_id=None, limit=9, before=None),
+            store.threads.delete(whose, T),
         ):
             with pytest.raises(Fault, match="not_found"):
                 await call
         with pytest.raises(Fenced):
             await store.append(forged, 2, piece("x"))
-        assert (await pool.user(whose, "SELECT agentws.begin_run($1,$2,$3,$4,1) AS c", "u", anns.run_no))[0][
+        assert (await store.threads.list_page(whose, frame_id=None, limit=9, before=None)).threads == []
+        gone = await owner.fetchrow("SELECT * FROM agentws.deleted_thread WHERE (tenant_id, user_id) = ('', 'ann')")
+        assert gone is not None
+        assert await store.records(whose, ThreadId("gone"), epoch=gone["epoch"], after_seq=0, limit=9) == []
+        assert (await pool.user(whose, "SELECT agentws.purge_deleted($1,$2,$3,9) AS n", gone["thread_no"]))[0]["n"] == 0
+        assert (await pool.user(whose, "SELECT agentws.begin_run($1,$2,$3,$4,1) AS c", "u", at_work.run_no))[0][
             "c"
         ] is None
     assert [await owner.fetchval(table) for table in tables] == before
     made = await store.threads.create(BOB, T, ThreadNo(new_number()), title=None, metadata=None)
     accepted = await store.accept(BOB, key="k", content="other", run_id="mine", owner=NODE)
     assert (made.last_seq, accepted.duplicate, accepted.seq) == (0, False, 0)
-    heads = await store.journal.read_heads([ThreadKey(BOB, T), ThreadKey(ANN, T)])
-    assert heads[ThreadKey(BOB, T)][0] != heads[ThreadKey(ANN, T)][0]
+    bobs, anns = ((ThreadKey(whose, T), made.epoch) for whose in (BOB, ANN))
+    ends = await store.journal.read_ends([bobs, anns])
+    assert ends[bobs] == End(epoch=made.epoch, last_seq=1)
+    assert ends[anns].epoch != made.epoch
     await pool.close()

@@ -8,7 +8,7 @@ import pytest
 
 from agentws.core.context import Principal
 from agentws.core.run import Appended, Claim, Draft, Ending
-from agentws.ports import Fenced, Head, StoreUnavailable, ThreadKey
+from agentws.ports import End, Fenced, Head, StoreUnavailable, ThreadKey
 from agentws.wire.codec import timestamp
 from agentws.wire.events import TERMINAL, EventType
 from agentws.wire.ids import ThreadId
@@ -300,15 +300,23 @@ async def test_nothing_is_read_of_another_epoch_thread_or_user(store: Store) -> 
     assert await store.journal.read_head(ANN, T) == Head(epoch=claim.epoch, first_seq=1, last_seq=1)
 
 
-async def test_the_heads_of_many_threads_are_read_at_once(store: Store) -> None:
+async def test_the_ends_of_many_threads_are_read_at_once(store: Store) -> None:
     claims = [await store.claimed(whose, name) for whose in (ANN, BOB) for name in ("t", "u")]
     await store.append(claims[3], 2, piece("x"))
-    keys = [ThreadKey(claim.principal, claim.thread_id) for claim in claims]
-    missing = ThreadKey(Principal("acme", "ann"), T)
-    assert await store.journal.read_heads([missing, *reversed(keys)]) == {
-        key: (claim.epoch, 2 if claim is claims[3] else 1) for key, claim in zip(keys, claims, strict=True)
+    keys = [(ThreadKey(claim.principal, claim.thread_id), claim.epoch) for claim in claims]
+    missing = (ThreadKey(Principal("acme", "ann"), T), claims[0].epoch)
+    assert await store.journal.read_ends([missing, *reversed(keys)]) == {
+        key: End(epoch=claim.epoch, last_seq=2 if claim is claims[3] else 1)
+        for key, claim in zip(keys, claims, strict=True)
     }
-    assert await store.journal.read_heads([]) == {}
+    assert await store.journal.read_ends([]) == {}
+
+
+async def test_who_follows_in_an_epoch_that_is_over_is_told_the_threads_own(store: Store) -> None:
+    claim = await store.claimed()
+    followed = [(ThreadKey(ANN, T), epoch) for epoch in ("other", claim.epoch)]
+    now = End(epoch=claim.epoch, last_seq=1)
+    assert await store.journal.read_ends(followed) == dict.fromkeys(followed, now)
 
 
 async def test_messages_are_in_the_order_of_the_queue_and_paged_back(store: Store) -> None:

@@ -60,7 +60,7 @@ async def assert_all_unavailable(store: Store, claim: Claim) -> None:
         store.append(claim, 2, piece("x")),
         store.journal.read_head(ANN, T),
         store.journal.read_events(ANN, T, epoch="e", after_seq=0, limit=1, most_bytes=1),
-        store.journal.read_heads([ThreadKey(ANN, T)]),
+        store.journal.read_ends([(ThreadKey(ANN, T), "e")]),
         store.journal.read_messages(claim, before=None, limit=1),
         store.nodes.register(NODE, "n", ttl_s=1),
         store.nodes.renew(NODE, ttl_s=1),
@@ -68,7 +68,18 @@ async def assert_all_unavailable(store: Store, claim: Claim) -> None:
         store.nodes.take_over(NODE, orphans=[], limit=1),
         store.nodes.claim_waiting(NODE, ["demo"], limit=1),
         store.nodes.schema_is_current(),
+        store.nodes.find_unfollowed(limit=1),
+        store.nodes.mark_followed([]),
+        store.nodes.purge(older_than_s=0, limit=1),
+        store.nodes.new_epochs(),
         store.threads.create(ANN, T, ThreadNo(new_number()), title=None, metadata=None),
+        store.threads.read(ANN, T),
+        store.threads.update(ANN, T, title="T", metadata=None),
+        store.threads.list_page(ANN, frame_id=None, limit=1, before=None),
+        store.threads.history(ANN, T, frame_id=None, limit=1, before=None),
+        store.threads.delete(ANN, T),
+        store.tickets.issue(ANN, credentials_expire_at=None, ttl_s=1),
+        store.tickets.redeem("x"),
     ]
     async with asyncio.timeout(LIMIT_S):
         answers = await asyncio.gather(*calls, return_exceptions=True)

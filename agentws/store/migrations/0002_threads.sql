@@ -238,7 +238,9 @@ END $$;
 
 -- Whether a user has as many threads as p_max; 0: there is no limit.
 CREATE FUNCTION is_full(p_tenant text, p_user text, p_max integer) RETURNS boolean
-LANGUAGE sql STABLE SET search_path = agentws, pg_temp AS $$
+LANGUAGE sql STABLE SET search_path = agentws, pg_temp
+-- Nobody reads through the threads of others, also where one user has most of them.
+SET enable_seqscan = off AS $$
     SELECT p_max > 0 AND p_max <= (SELECT count(*) FROM (SELECT 1 FROM thread_head
         WHERE tenant_id = p_tenant AND user_id = p_user LIMIT p_max) x)
 $$;
