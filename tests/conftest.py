@@ -104,6 +104,8 @@ async def start_service(database: TestDatabase) -> AsyncIterator[StartService]:
                 "pool_size": 4,
                 "drain_grace_s": 0.0,
                 "demo_words_per_s": 0.0,
+                # Tests send faster than people do; those of this limit set it.
+                "rate_limit_per_s": 0.0,
                 **settings,
             }
             service = Service(Settings(**values), sample_agents.agents if agents is None else agents)

@@ -13,7 +13,7 @@ from agentws.core.session import Command, Handled, Reply, Session, error_frame
 from agentws.wire.answers import Error, HeartbeatAck, Pong
 from agentws.wire.errors import CATALOGUE, Fault, Refusal
 from agentws.wire.ids import ConnectionId, ThreadId
-from agentws.wire.messages import CreateThread, Start, StopAgent, Subscribe, Unsubscribe
+from agentws.wire.messages import ALIASES, CreateThread, Start, StopAgent, Subscribe, Unsubscribe
 
 NOW = "2024-05-06T07:08:09.123Z"
 
@@ -45,7 +45,7 @@ COMMANDS: list[tuple[dict[str, Any], Handled]] = [
 
 def session(*, current: str | None = None) -> Session:
     made = Session(Principal("acme", "me"), ConnectionId("conn-1"))
-    made.current_thread = None if current is None else ThreadId(current)
+    made.make_current(None if current is None else ThreadId(current))
     return made
 
 
@@ -65,7 +65,7 @@ def test_a_new_session_has_no_current_thread() -> None:
 @pytest.mark.parametrize(("frame", "message"), COMMANDS)
 def test_what_concerns_others_is_handed_on(frame: dict[str, Any], message: Handled, current: str | None) -> None:
     state = session(current=current)
-    assert state.receive_text(json.dumps(frame), NOW) == Command(message)
+    assert state.receive_text(json.dumps(frame), NOW) == Command(message=message, deprecated=frame["type"] in ALIASES)
     # Only the dispatcher knows which thread a command makes current.
     assert state.current_thread == current
 

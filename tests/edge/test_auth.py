@@ -1,17 +1,20 @@
 """Who is connecting: which credential counts, what is in it, and what is refused (section 2)."""
 
+import asyncio
 import base64
 import json
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlencode
 
 import jwt
 import pytest
+from starlette.requests import HTTPConnection
 
 from agentws.core.context import Principal
 from agentws.edge.auth import SUBPROTOCOL, TokenAuthenticator
-from agentws.ports import Credentials
+from agentws.ports import Credentials, IssuedTicket, RedeemedTicket
 from agentws.settings import Settings
 from agentws.wire.errors import Fault
 
@@ -26,11 +29,35 @@ def token(user: object = "alice", *, secret: str = SECRET, algorithm: str = "HS2
     return jwt.encode({name: value for name, value in held.items() if value is not None}, secret, algorithm)
 
 
+class NoTickets:
+    """None was ever issued."""
+
+    async def issue(self, principal: Principal, *, credentials_expire_at: float | None, ttl_s: float) -> IssuedTicket:
+        raise AssertionError("an upgrade issues no ticket")
+
+    async def redeem(self, ticket: str) -> RedeemedTicket | None:
+        return None
+
+
+def upgrade(
+    *, header: str | None = None, items: Sequence[str] = (), query: Mapping[str, str] | None = None
+) -> HTTPConnection:
+    """What an upgrade brings, as the server's ASGI scope tells it."""
+    scope: dict[str, Any] = {
+        "type": "websocket",
+        "headers": [] if header is None else [(b"authorization", header.encode("latin-1"))],
+        "subprotocols": list(items),
+        "query_string": urlencode(query or {}).encode(),
+    }
+    return HTTPConnection(scope)
+
+
 def check(
     *, header: str | None = None, items: Sequence[str] = (), query: Mapping[str, str] | None = None, **settings: Any
 ) -> Credentials:
-    authenticate = TokenAuthenticator(Settings(**{"auth": "jwt", "jwt_secret": SECRET, **settings}))
-    return authenticate({} if header is None else {"authorization": header}, items, query or {})
+    made = Settings(**{"auth": "jwt", "jwt_secret": SECRET, **settings})
+    authenticate = TokenAuthenticator(made, NoTickets())
+    return asyncio.run(authenticate(upgrade(header=header, items=items, query=query)))
 
 
 def refused(
