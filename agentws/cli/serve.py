@@ -88,7 +88,7 @@ class _Server(uvicorn.Server):
 
 def _serve(options: argparse.Namespace) -> int:
     settings = settings_of(options)
-    configure(logging.getLevelNamesMapping()[settings.log_level.upper()])
+    configure(settings.log_level.upper(), form=settings.log_format or "text")
     service = Service(settings, _load_agents(options.agents))
     config = uvicorn.Config(
         create_app(settings, service=service),

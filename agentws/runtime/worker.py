@@ -7,8 +7,10 @@ from dataclasses import replace
 
 from agentws.core.agent import AgentSpec
 from agentws.core.run import Claim, RunKey
+from agentws.observe.logs import bound
 from agentws.runtime.recorder import publish_first
 from agentws.runtime.supervisor import Services, Supervisor
+from agentws.wire.ids import request_id_of
 
 __all__ = ["Worker"]
 
@@ -136,7 +138,14 @@ class Worker:
         following: Claim | None = claim
         try:
             while following is not None:
-                following = await self.run(following)
+                # This task was begun by a connection, and the next run may be of another one.
+                with bound(
+                    run_id=following.run_id,
+                    request_id=request_id_of(following.run_no),
+                    thread_id=following.thread_id,
+                    connection_id=following.connection_id,
+                ):
+                    following = await self.run(following)
                 if following is not None:
                     self._publish_first(following)
         finally:

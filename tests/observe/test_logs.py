@@ -1,29 +1,17 @@
 """Log lines: one an event on standard error, libraries from WARNING on, nothing that a stranger could fill it with."""
 
+import asyncio
+import json
 import logging
 import re
-from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import structlog
 
-from agentws.observe.logs import configure
+from agentws.observe.logs import bound, configure
 
-NAMES = ("agentws", "uvicorn.error")
-
-
-@pytest.fixture(autouse=True)
-def logging_as_before() -> Iterator[None]:
-    """What `configure` changes is global: it is put back after each test."""
-    root = logging.getLogger()
-    handlers, root.handlers = root.handlers, []
-    levels = {each: each.level for each in (root, *map(logging.getLogger, NAMES))}
-    filters = {each: list(each.filters) for each in map(logging.getLogger, NAMES)}
-    yield
-    root.handlers = handlers
-    for logger, level in levels.items():
-        logger.setLevel(level)
-    for logger, kept in filters.items():
-        logger.filters = kept
+pytestmark = pytest.mark.usefixtures("logging_as_before")
 
 
 def test_a_line_tells_time_level_and_who(capsys: pytest.CaptureFixture[str]) -> None:
@@ -101,3 +89,124 @@ def test_configuring_again_does_not_tell_everything_twice(capsys: pytest.Capture
     configure()
     logging.getLogger("agentws").info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+# As JSON
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    """The lines so far; each is an object."""
+    return [json.loads(line) for line in capsys.readouterr().err.split("\n")[:-1]]
+
+
+def test_as_json_a_line_is_an_object(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    logging.getLogger("agentws.edge").info("connection %s opened", "conn-1")
+    (line,) = told(capsys)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", line.pop("timestamp"))
+    assert line == {"level": "info", "logger": "agentws.edge", "event": "connection conn-1 opened"}
+
+
+@pytest.mark.parametrize(
+    "text", ["a\nb", '", "level": "error", "x": "', "a\r\n{}", "\u2028", "\x1b[2J", "\ud800", "\\", "{'a': 1}"]
+)
+def test_as_json_what_a_user_sent_is_neither_a_line_nor_a_field(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    try:
+        raise RuntimeError(text)
+    except RuntimeError:
+        logging.getLogger("agentws").exception("the user sent %s", text)
+    (line,) = told(capsys)
+    assert set(line) == {"timestamp", "level", "logger", "event", "exception"}
+    assert line["event"] == f"the user sent {text}"
+    assert line["exception"].startswith("Traceback (most recent call last):\n")
+    assert line["exception"].endswith(f"RuntimeError: {text}".rstrip("\n"))
+
+
+def test_a_field_cannot_take_the_place_of_what_the_server_says(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    with bound(run_id="run-1"):
+        structlog.get_logger("agentws").warning("hi", run_id="run-2", level="debug", logger="x", timestamp="never")
+    (line,) = told(capsys)
+    assert (line["run_id"], line["level"], line["logger"]) == ("run-1", "warning", "agentws")
+    assert line["timestamp"] != "never"
+
+
+# Ids
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_lines_carry_the_ids_that_are_bound_and_no_others(form: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form=form)
+    log = logging.getLogger("asyncpg")
+    with bound(connection_id="conn-1"):
+        with bound(run_id="run-1", request_id="req-1", connection_id=None):
+            log.warning("of a run")
+        log.warning("of a connection")
+    log.warning("of nobody")
+    lines = capsys.readouterr().err.splitlines()
+    if form == "text":
+        assert [line.split(": ", 1)[1] for line in lines] == [
+            "of a run [request_id=req-1 run_id=run-1]",
+            "of a connection [connection_id=conn-1]",
+            "of nobody",
+        ]
+    else:
+        ids = [{name: value for name, value in json.loads(line).items() if name.endswith("_id")} for line in lines]
+        assert ids == [{"run_id": "run-1", "request_id": "req-1"}, {"connection_id": "conn-1"}, {}]
+
+
+def test_a_correlation_id_is_a_field_and_what_else_a_library_adds_is_not(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    logging.getLogger("agentws").error("no", extra={"correlation_id": "c-1", "websocket": object(), "run_id": "x"})
+    (line,) = told(capsys)
+    assert {name: value for name, value in line.items() if name not in ("timestamp", "level", "logger", "event")} == {
+        "correlation_id": "c-1"
+    }
+
+
+def test_ids_end_with_their_block_also_when_it_fails(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    with pytest.raises(RuntimeError), bound(run_id="run-1"):
+        raise RuntimeError
+    logging.getLogger("agentws").info("after it")
+    assert "run_id" not in told(capsys)[0]
+
+
+async def test_what_is_begun_in_a_block_keeps_its_ids(capsys: pytest.CaptureFixture[str]) -> None:
+    configure(form="json")
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        await asyncio.to_thread(logging.getLogger("agentws").info, "later")
+
+    with bound(run_id="run-1"):
+        task = asyncio.create_task(work())
+    with bound(run_id="run-2"):
+        go_on.set()
+        await task
+    (line,) = told(capsys)
+    assert line["run_id"] == "run-1"
+
+
+# structlog's own loggers, which an agent may use
+
+
+def test_structlog_s_loggers_come_out_the_same_way(capsys: pytest.CaptureFixture[str]) -> None:
+    configure()
+    log = structlog.get_logger("agentws.mine")
+    with bound(run_id="run-1"), structlog.contextvars.bound_contextvars(run_id="run-3", step="one"):
+        log.info("found %d", 3, city="Oslo\nForged", run_id="run-2")
+        log.debug("not told")
+    try:
+        raise RuntimeError("what went wrong")
+    except RuntimeError:
+        log.exception("failed")
+    out, err = capsys.readouterr()
+    lines = err.splitlines()
+    assert out == ""
+    assert lines[0].endswith(r"INFO    agentws.mine: found 3 [city=Oslo\nForged run_id=run-1 step=one]")
+    assert lines[1].endswith("ERROR   agentws.mine: failed")
+    assert lines[2] == "    Traceback (most recent call last):"
+    assert lines[-1] == "    RuntimeError: what went wrong"
