@@ -14,7 +14,7 @@ test: $(READY)
 
 # What test-all needs besides: a browser of Debian's, its driver, and axe-core.
 services: $(READY)
-	@command -v chromium npm >/dev/null || { \
+	@{ command -v chromium && command -v npm; } >/dev/null || { \
 		test "$$(id -u)" = 0 || { echo "make services: run it as root, or install chromium and npm first"; exit 1; }; \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium npm; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock

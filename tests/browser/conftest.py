@@ -31,7 +31,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.asyncio(loop_scope="session"), append=False)
 
 
-async def _environment(cluster: EmbeddedPostgres, template: str) -> dict[str, str]:
+async def environment(cluster: EmbeddedPostgres, template: str) -> dict[str, str]:
     made = await copy_template(cluster, template)
     return {"AGENTWS_DATABASE_URL": made.url, "AGENTWS_MIGRATE_URL": made.owner_url, "AGENTWS_DRAIN_GRACE_S": "0"}
 
@@ -39,7 +39,7 @@ async def _environment(cluster: EmbeddedPostgres, template: str) -> dict[str, st
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def quick(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[ServerProcess]:
     """A server whose demo agent answers at once."""
-    with running(await _environment(cluster, template), "--env", "development") as process:
+    with running(await environment(cluster, template), "--env", "development") as process:
         yield process
 
 
@@ -50,7 +50,7 @@ async def slow(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[Server
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     env = {
-        **await _environment(cluster, template),
+        **await environment(cluster, template),
         "AGENTWS_DEMO_WORDS_PER_S": str(WORDS_PER_S),
         "AGENTWS_LEASE_TTL_S": "3",
     }
@@ -62,7 +62,7 @@ async def slow(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[Server
 async def guarded(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[ServerProcess]:
     """A server that wants tokens."""
     secret = secrets.token_urlsafe(48)
-    env = {**await _environment(cluster, template), "AGENTWS_JWT_SECRET": secret}
+    env = {**await environment(cluster, template), "AGENTWS_JWT_SECRET": secret}
     with running(env, "--env", "staging") as process:
         process.jwt_secret = secret
         yield process

@@ -74,6 +74,7 @@ export class AgentClient extends EventTarget {
   #attempt = 0;
   #notBefore = 0;
   #interval = 10_000;
+  #mostBytes = Infinity;
   #timers = {};
   #requests = new Map();
   #threads = new Map();
@@ -281,8 +282,9 @@ export class AgentClient extends EventTarget {
 
   // Frames
 
-  #transmit(frame) {
-    const text = JSON.stringify(frame);
+  #transmit(frame, text = JSON.stringify(frame)) {
+    // On a socket that is closing there is nothing to say; what waits for an answer is sent again on the next one.
+    if (this.#socket.readyState !== WebSocket.OPEN) return;
     this.#socket.send(text);
     this.#tell("frame", { direction: "out", frame, text });
   }
@@ -291,7 +293,12 @@ export class AgentClient extends EventTarget {
     const payload = request.type === "subscribe" ? this.#cursor(request.payload.thread_id) : request.payload;
     clearTimeout(request.timer);
     if (payload === null) return this.#settle(request, lost("The thread is not followed any more."));
-    this.#transmit({ type: request.type, id: request.id, payload });
+    const frame = { type: request.type, id: request.id, payload };
+    // The server closes a connection for a frame that is too large; in UTF-8 a character takes three bytes at most.
+    const text = JSON.stringify(frame);
+    const large = text.length * 3 > this.#mostBytes && new TextEncoder().encode(text).length > this.#mostBytes;
+    if (large) this.#settle(request, new AgentError({ code: "message_too_large", message: "This is too long to send." }));
+    else this.#transmit(frame, text);
   }
 
   #receive(text) {
@@ -322,6 +329,7 @@ export class AgentClient extends EventTarget {
     this.#interval = Math.max(1, frame.heartbeat_interval_s) * 1000;
     this.skewMs = Date.parse(frame.timestamp) - Date.now();
     this.user = frame.user_id;
+    this.#mostBytes = frame.limits?.max_message_bytes ?? Infinity;
     const waiting = [...this.#requests.values()];
     // Subscriptions go first, so that a repeated start finds its thread followed from where it was left.
     for (const thread_id of this.#threads.keys()) {
