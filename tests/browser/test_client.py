@@ -3,6 +3,7 @@
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from playwright.async_api import Page
 
 from ..processes import ServerProcess
@@ -36,7 +37,7 @@ FOLDED: list[tuple[str, list[dict[str, Any]], str]] = [
 ]
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(loop_scope="session")
 async def page(open_tab: OpenTab, quick: ServerProcess, user: str) -> Page:
     """A page of the server, as the user, to import the client into."""
     return (await (await open_tab(quick)).visit(user)).page
