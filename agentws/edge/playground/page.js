@@ -309,12 +309,13 @@ function onState({ detail }) {
   if (detail.name === "refused") note(NEWS.refused(detail), "error");
   const out = detail.name === "unauthorized";
   byId("sign-in").hidden = !out;
-  byId("ask").hidden = out;
+  byId("ask").hidden = byId("runs").hidden = out;
   byId("me").hidden = out || token() !== null;
   byId("signed-in").hidden = out || token() === null;
   if (out) {
     if (detail.reason) put(byId("sign-in-why"), detail.reason);
     sessionStorage.removeItem("agentws.token");
+    threads.clear();
     byId("token").focus();
   }
   if (detail.name === "connected") {
@@ -350,11 +351,11 @@ function onCaughtUp({ detail: { thread_id, replayed } }) {
   live = true;
 }
 
-function switchUser(name) {
+function switchUser(name, thread_id = null) {
   client.close();
   threads.clear();
   user = name;
-  open(null);
+  open(thread_id);
   client.connect();
 }
 
@@ -417,7 +418,7 @@ submits("rename-form", rename);
 submits("sign-in", () => {
   sessionStorage.setItem("agentws.token", byId("token").value.trim());
   byId("token").value = "";
-  switchUser(user);
+  switchUser(user, current);
 });
 on("user", "change", () => {
   const name = byId("user").value.trim();
