@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable, MutableMapping
+from collections.abc import AsyncIterator, Callable, MutableMapping, Sequence
 from typing import Any
 
 from agentws.app import Service
@@ -86,15 +86,18 @@ class Peer:
 
 
 @contextlib.asynccontextmanager
-async def peer(service: Service, user: str = "ada") -> AsyncIterator[Peer]:
-    """A connection of a user in dev auth; closed at the block's end, and waited for."""
+async def peer(
+    service: Service, user: str = "ada", *, subprotocols: Sequence[str] = ("agentws.v1.json",)
+) -> AsyncIterator[Peer]:
+    """A connection of a user in dev auth, or of whom a subprotocol's token names; closed at the block's end, and
+    waited for."""
     assert service.edge is not None
     made = Peer()
     scope = {
         "type": "websocket",
         "path": "/ws",
         "headers": [],
-        "subprotocols": ["agentws.v1.json"],
+        "subprotocols": [*subprotocols],
         "query_string": f"user={user}".encode(),
         "extensions": {"websocket.http.response": {}},
     }

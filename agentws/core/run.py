@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from agentws.core.context import Principal
+from agentws.wire.answers import RunStatus
 from agentws.wire.events import EventType
 from agentws.wire.ids import ConnectionId, RunId, RunNo, ThreadId, ThreadNo
 
@@ -75,7 +76,7 @@ class Accepted:
     epoch: str
     run_no: RunNo
     run_id: RunId
-    status: str
+    status: RunStatus
     seq: int
     position: int
     duplicate: bool

@@ -18,6 +18,7 @@ __all__ = [
     "HistoryMessage",
     "Pong",
     "RequestAccepted",
+    "RunStatus",
     "ServerMessage",
     "StopAccepted",
     "Subscribed",
@@ -33,6 +34,10 @@ __all__ = [
 ]
 
 
+RunStatus = Literal["queued", "running", "interrupted", "completed", "failed", "stopped"]
+"""Where a run is; `failed` ended in `agent_error`."""
+
+
 class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """A direct answer: `id` is that of the frame it answers, `timestamp` the server's time."""
 
@@ -41,22 +46,28 @@ class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class RequestAccepted(_Answer, frozen=True, kw_only=True, tag="request_accepted"):
+    """The run is committed; its events come after this one, from `seq` + 1 on."""
+
     request_id: str
     thread_id: str
     epoch: str
     run_id: str
     seq: int
     duplicate: bool
-    status: str
+    status: RunStatus
     position: int
 
 
 class StopAccepted(_Answer, frozen=True, kw_only=True, tag="stop_accepted"):
+    """`run_ids` are stopping now, `already_ended` had ended before."""
+
     run_ids: list[str]
     already_ended: list[str]
 
 
 class Subscribed(_Answer, frozen=True, kw_only=True, tag="subscribed"):
+    """Events after `after_seq` follow; where `recovered` is false the client drops what it held of the thread."""
+
     thread_id: str
     epoch: str
     first_seq: int
@@ -66,15 +77,21 @@ class Subscribed(_Answer, frozen=True, kw_only=True, tag="subscribed"):
 
 
 class CaughtUp(_Answer, frozen=True, kw_only=True, tag="caught_up"):
+    """The events up to `seq` have been sent; what follows is live."""
+
     thread_id: str
     seq: int
 
 
 class Unsubscribed(_Answer, frozen=True, kw_only=True, tag="unsubscribed"):
+    """No further event of the thread is sent."""
+
     thread_id: str
 
 
 class Thread(msgspec.Struct, frozen=True, kw_only=True):
+    """A conversation; `epoch` changes when its past is not what it was."""
+
     thread_id: str
     title: str | None
     metadata: msgspec.Raw | None
@@ -86,14 +103,20 @@ class Thread(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ThreadCreated(_Answer, frozen=True, kw_only=True, tag="thread_created"):
+    """The thread, made now or before."""
+
     thread: Thread
 
 
 class ThreadUpdated(_Answer, frozen=True, kw_only=True, tag="thread_updated"):
+    """The thread as it is now."""
+
     thread: Thread
 
 
 class ThreadSwitched(_Answer, frozen=True, kw_only=True, tag="thread_switched"):
+    """The thread is the connection's current one; `subscribed` follows."""
+
     thread: Thread
     resume_after: int
 
@@ -118,7 +141,7 @@ class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
     role: Literal["user", "assistant"]
     content: str
     run_id: str
-    status: str
+    status: RunStatus
     seq: int
     created_at: str
 
@@ -135,6 +158,8 @@ class ThreadHistory(_Answer, frozen=True, kw_only=True, tag="thread_history"):
 
 
 class Authenticated(_Answer, frozen=True, kw_only=True, tag="authenticated"):
+    """The connection goes on with the new credentials."""
+
     user_id: str
     expires_at: str | None
 
@@ -151,18 +176,26 @@ class HandshakeResponse(msgspec.Struct, frozen=True, kw_only=True, tag_field="ty
 
 
 class HandshakeComplete(_Answer, frozen=True, kw_only=True, tag="handshake_complete"):
+    """The original dialect's handshake is done."""
+
     thread_id: str
 
 
 class Pong(_Answer, frozen=True, kw_only=True, tag="pong"):
+    """What the ping carried, as it came."""
+
     payload: Any
 
 
 class HeartbeatAck(_Answer, frozen=True, kw_only=True, tag="heartbeat_ack"):
-    status: str = "healthy"
+    """The connection works."""
+
+    status: Literal["healthy"] = "healthy"
 
 
 class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="error"):
+    """A frame was refused, or something failed; treat a code that you do not know by `retryable`."""
+
     id: str | None
     code: str
     message: str
@@ -172,27 +205,35 @@ class Error(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="er
 
 
 class ConnectionEstablished(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="connection_established"):
+    """The first frame of a connection."""
+
     timestamp: str
     connection_id: str
     user_id: str
     expires_at: str | None
-    protocol: str
+    protocol: Literal["agentws.v1"]
     server_version: str
     heartbeat_interval_s: float
     limits: dict[str, float]
 
 
 class CredentialsExpiring(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="credentials_expiring"):
+    """The connection is closed at `expires_at`, unless `authenticate` brings fresh credentials."""
+
     timestamp: str
     expires_at: str
 
 
 class DrainingNotice(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="draining"):
+    """The server goes away: starts are refused; reconnect after that time."""
+
     timestamp: str
     retry_after_ms: int
 
 
 class SubscriptionEnded(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", tag="subscription_ended"):
+    """The server has ended a subscription; `epoch_changed`: subscribe again."""
+
     timestamp: str
     thread_id: str
     reason: str

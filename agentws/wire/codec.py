@@ -35,13 +35,36 @@ from agentws.wire.messages import (
     UpdateThread,
 )
 
-__all__ = ["Head", "Rejected", "clean", "decode", "encode", "encode_text", "load", "parse", "timestamp", "timestamp_at"]
+__all__ = [
+    "BESIDE_PAYLOAD",
+    "IF_BUSY",
+    "MAX_PAGE",
+    "MAX_REASON",
+    "MAX_SEQ",
+    "NOT_READ",
+    "OF_A_THREAD",
+    "ON_DISCONNECT",
+    "TYPES",
+    "Head",
+    "Rejected",
+    "clean",
+    "decode",
+    "encode",
+    "encode_text",
+    "load",
+    "parse",
+    "timestamp",
+    "timestamp_at",
+]
 
 MAX_DEPTH = 64
 MAX_REASON = 1000
 MAX_PAGE = 200
+MAX_SEQ = (1 << 63) - 1
+IF_BUSY = ("queue", "reject", "interrupt")
+ON_DISCONNECT = ("continue", "stop")
 
-_TYPES: dict[str, type[ClientMessage]] = {
+TYPES: dict[str, type[ClientMessage]] = {
     "start_agent": Start,
     "user_message": Start,
     "chat": Start,
@@ -60,8 +83,8 @@ _TYPES: dict[str, type[ClientMessage]] = {
     "heartbeat": Heartbeat,
 }
 # Read beside a payload too; a name that both hold has to hold the same value.
-_BESIDE_PAYLOAD = ("type", "id", "thread_id", "user_id", "run_id", "idempotency_key")
-_OF_A_THREAD = (
+BESIDE_PAYLOAD = ("type", "id", "thread_id", "user_id", "run_id", "idempotency_key")
+OF_A_THREAD = (
     Subscribe,
     Unsubscribe,
     UpdateThread,
@@ -71,7 +94,7 @@ _OF_A_THREAD = (
     HandshakeAcknowledged,
 )
 # Fields of the struct that a type does not know.
-_NOT_READ = {
+NOT_READ = {
     "start_agent": ("message", "content", "text"),
     "user_message": ("user_request",),
     "chat": ("user_request",),
@@ -134,7 +157,7 @@ def parse(text: str, *, original: bool = False, default: str | None = None) -> H
     if not isinstance(kind, str):
         return Rejected(Fault("validation_error", "type"), known)
     name = ALIASES.get(kind, kind)
-    if name not in _TYPES or (name == "handshake_acknowledged" and not original):
+    if name not in TYPES or (name == "handshake_acknowledged" and not original):
         code = "reserved_type" if name in RESERVED else "not_implemented" if name in PLANNED else "unknown_type"
         return Rejected(Fault(code), known)
     return Head(type=name, id=known, deprecated=name != kind, fields=frame)
@@ -173,12 +196,12 @@ def decode(head: Head, user_id: str) -> ClientMessage:
     if _either(head.fields, "id") is not None and head.id is None:
         raise Fault("validation_error", "id")
     fields, twice = _gather(head)
-    for name in _NOT_READ.get(head.type, ()):
+    for name in NOT_READ.get(head.type, ()):
         fields.pop(name, None)
     fields["type"] = head.type
     fields["id"] = head.id
     try:
-        message = msgspec.convert(fields, _TYPES[head.type])
+        message = msgspec.convert(fields, TYPES[head.type])
     except msgspec.ValidationError as error:
         at = _AT_FIELD.search(str(error))
         raise Fault("validation_error", at[1] if at else "payload") from None
@@ -213,7 +236,7 @@ def _gather(head: Head) -> tuple[dict[str, Any], dict[str, Any]]:
         raise Fault("validation_error", "payload")
     fields = {name: value for name, value in payload.items() if value is not None}
     twice = {}
-    for name in _BESIDE_PAYLOAD:
+    for name in BESIDE_PAYLOAD:
         beside = top.get(name)
         if beside is None:
             continue
@@ -234,7 +257,7 @@ def _check_values(message: ClientMessage) -> ClientMessage:
             if message.reason is not None and len(message.reason) > MAX_REASON:
                 raise Fault("validation_error", "reason")
         case Subscribe() | SwitchThread():
-            if message.after_seq is not None and not 0 <= message.after_seq < 1 << 63:
+            if message.after_seq is not None and not 0 <= message.after_seq <= MAX_SEQ:
                 raise Fault("validation_error", "after_seq")
         case ListThreads() | GetThreadHistory():
             if not 1 <= message.limit <= MAX_PAGE:
@@ -244,7 +267,7 @@ def _check_values(message: ClientMessage) -> ClientMessage:
         case Authenticate():
             if not message.token:
                 raise Fault("validation_error", "token")
-    if isinstance(message, _OF_A_THREAD) and message.thread_id is None:
+    if isinstance(message, OF_A_THREAD) and message.thread_id is None:
         raise Fault("validation_error", "thread_id")
     for name in ("thread_id", "run_id", "request_id", "idempotency_key"):
         value = getattr(message, name, None)
@@ -261,10 +284,7 @@ def _check_start(message: Start) -> Start:
     text = next((each for each in asked if each is not None and each.strip()), None)
     if text is None:
         raise Fault("validation_error", missing)
-    for name, allowed in (
-        ("if_busy", ("queue", "reject", "interrupt")),
-        ("on_disconnect", ("continue", "stop")),
-    ):
+    for name, allowed in (("if_busy", IF_BUSY), ("on_disconnect", ON_DISCONNECT)):
         if getattr(message, name) not in allowed:
             raise Fault("validation_error", name)
     return msgspec.structs.replace(message, text=text)

@@ -66,26 +66,36 @@ class Outcome(StrEnum):
 
 
 class AgentQueued(msgspec.Struct, frozen=True, kw_only=True):
+    """The run has to wait; `position` is its place among those that wait, from 1."""
+
     position: int
 
 
 class AgentStarted(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt begins; `message` is the user's text. What earlier attempts wrote and thought is dropped."""
+
     message: str
     status: Literal["started"] = "started"
 
 
 class AgentThinking(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of reasoning, and where in its step it starts; steps count from 1."""
+
     reasoning: str
     step: int
     offset: int
 
 
 class AgentMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of the answer, and where it starts; the pieces of an attempt are contiguous from 0."""
+
     text: str
     offset: int
 
 
 class ToolExecuting(msgspec.Struct, frozen=True, kw_only=True):
+    """A tool is about to be called."""
+
     execution_id: str
     tool_name: str
     parameters: msgspec.Raw
@@ -97,16 +107,21 @@ class ToolError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ToolCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """A call has ended; it pairs with its `tool_executing` by `execution_id`. `error` is null where it succeeded."""
+
     execution_id: str
     tool_name: str
     success: bool
     outcome: Outcome
-    result: msgspec.Raw = NULL
+    # Made anew, not given, because no JSON Schema can be made of a Raw default.
+    result: msgspec.Raw = msgspec.field(default_factory=lambda: NULL)
     error: ToolError | None
     duration_ms: int
 
 
 class ToolProgress(msgspec.Struct, frozen=True, kw_only=True):
+    """How far a tool is, from 0 to 1, and in words."""
+
     execution_id: str
     progress: float | msgspec.UnsetType = msgspec.UNSET
     message: str | msgspec.UnsetType = msgspec.UNSET
@@ -119,6 +134,8 @@ class NamedProgress(ToolProgress, frozen=True, kw_only=True):
 
 
 class AgentEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """What the agent's author sends, under a namespaced name."""
+
     name: str
     value: msgspec.Raw
 
@@ -154,6 +171,8 @@ class AgentEnded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentCompleted(msgspec.Struct, frozen=True, kw_only=True):
+    """The run has ended well; `response` is the whole answer, and replaces the pieces where it differs from them."""
+
     response: str
     duration_ms: int
     status: Literal["completed"] = "completed"
@@ -161,6 +180,8 @@ class AgentCompleted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentError(msgspec.Struct, frozen=True, kw_only=True):
+    """The run has failed; `message` is safe for users, `response` the text so far or null."""
+
     code: str
     message: str
     retryable: bool
@@ -169,6 +190,8 @@ class AgentError(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AgentStopped(msgspec.Struct, frozen=True, kw_only=True):
+    """The run was stopped; `response` is the text so far or null."""
+
     reason: str
     response: str | None
     duration_ms: int

@@ -7,6 +7,7 @@ from random import SystemRandom
 from typing import NewType
 
 __all__ = [
+    "CLIENT_ID",
     "ConnectionId",
     "RunId",
     "RunNo",
@@ -31,7 +32,8 @@ RunNo = NewType("RunNo", int)
 """A run's number within its principal: even; its upper bits are the time, so that rows made together lie together."""
 ThreadNo = NewType("ThreadNo", int)
 
-_CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+CLIENT_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+"""The form of an id that a client may make (section 1)."""
 # Control characters, and surrogates, which are no text.
 _NOT_IN_NAMES = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _REQUEST = re.compile(r"req-([0-9a-f]{16})")
@@ -44,7 +46,7 @@ _counter = count(_random.getrandbits(20))
 
 def is_client_id(value: str) -> bool:
     """Whether `value` is an id that a client may make: 1 to 128 characters from A-Z a-z 0-9 . _ : - (section 1)."""
-    return _CLIENT_ID.fullmatch(value) is not None
+    return CLIENT_ID.fullmatch(value) is not None
 
 
 def is_principal_name(value: str) -> bool:

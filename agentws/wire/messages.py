@@ -51,8 +51,9 @@ class _Client(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Start(_Client, frozen=True, kw_only=True):
-    """`start_agent`, `user_message` and `chat`: a run is asked for. `text` is filled in by the codec."""
+    """Asks for a run: with `user_request`, or with the first of `message`, `content` and `text` that is not blank."""
 
+    # Of a decoded frame `text` is the user's, wherever it stood.
     user_request: str | None = None
     message: str | None = None
     content: str | None = None
@@ -69,6 +70,8 @@ class Start(_Client, frozen=True, kw_only=True):
 
 
 class StopAgent(_Client, frozen=True, kw_only=True):
+    """Stops the run that `run_id`, else `request_id` names, else all of the thread."""
+
     run_id: str | None = None
     request_id: str | None = None
     thread_id: str | None = None
@@ -76,6 +79,8 @@ class StopAgent(_Client, frozen=True, kw_only=True):
 
 
 class Subscribe(_Client, frozen=True, kw_only=True):
+    """Asks for the thread's events after `after_seq`, and for those to come."""
+
     thread_id: str | None = None
     after_seq: int = 0
     epoch: str | None = None
@@ -83,10 +88,14 @@ class Subscribe(_Client, frozen=True, kw_only=True):
 
 
 class Unsubscribe(_Client, frozen=True, kw_only=True):
+    """Ends a subscription, however it was made."""
+
     thread_id: str | None = None
 
 
 class CreateThread(_Client, frozen=True, kw_only=True):
+    """Makes a thread; the same id again is the same thread."""
+
     thread_id: str | None = None
     title: str | None = None
     metadata: dict[str, Any] | None = None
@@ -101,12 +110,14 @@ class UpdateThread(_Client, frozen=True, kw_only=True):
 
 
 class ListThreads(_Client, frozen=True, kw_only=True):
+    """Asks for a page of the user's threads, latest first; `before` is the cursor that the page before gave."""
+
     limit: int = 50
     before: str | None = None
 
 
 class SwitchThread(_Client, frozen=True, kw_only=True):
-    """`after_seq` absent: from the thread's `resume_after`."""
+    """Makes a thread the current one and subscribes to it; `after_seq` absent: from its `resume_after`."""
 
     thread_id: str | None = None
     after_seq: int | None = None
@@ -115,16 +126,22 @@ class SwitchThread(_Client, frozen=True, kw_only=True):
 
 
 class GetThreadHistory(_Client, frozen=True, kw_only=True):
+    """Asks for a page of the thread's messages; `before` is the cursor that the page before gave."""
+
     thread_id: str | None = None
     limit: int = 50
     before: str | None = None
 
 
 class DeleteThread(_Client, frozen=True, kw_only=True):
+    """Deletes a thread and ends its runs."""
+
     thread_id: str | None = None
 
 
 class Authenticate(_Client, frozen=True, kw_only=True):
+    """Brings a fresh token of the same user."""
+
     token: str | None = None
 
 
@@ -141,7 +158,7 @@ class Ping(_Client, frozen=True, kw_only=True):
 
 
 class Heartbeat(_Client, frozen=True, kw_only=True):
-    pass
+    """Asks for a sign of life."""
 
 
 ClientMessage = (

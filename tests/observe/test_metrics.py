@@ -7,7 +7,7 @@ from pathlib import Path
 from agentws.observe.live import Live
 from agentws.observe.meters import CLIENT_TYPES
 from agentws.observe.metrics import CONTENT_TYPE
-from agentws.wire.codec import _TYPES
+from agentws.wire.codec import TYPES
 
 from ..conftest import StartService
 from ..peers import peer
@@ -72,7 +72,7 @@ async def test_nothing_that_a_user_chose_is_in_them(start_service: StartService)
 
 
 def test_the_types_of_client_frames_are_all_known() -> None:
-    assert set(_TYPES) <= CLIENT_TYPES
+    assert set(TYPES) <= CLIENT_TYPES
 
 
 def test_what_is_alive_is_counted_by_identity_and_kept_by_nobody() -> None:
