@@ -25,6 +25,7 @@ from agentws.wire.codec import encode, load, timestamp, timestamp_at
 from agentws.wire.errors import Fault
 from agentws.wire.ids import ThreadId, is_client_id
 from agentws.wire.messages import STARTS, GetThreadHistory, ListThreads, Subscribe
+from agentws.wire.schema import protocol_schema
 
 __all__ = ["Api", "api_routes"]
 
@@ -109,7 +110,15 @@ def api_routes(service: Callable[[], Api | None]) -> list[BaseRoute]:
 
         return Route(path, endpoint, methods=[method])
 
+    schema: list[bytes] = []
+
+    async def protocol(request: Request) -> Response:
+        if not schema:
+            schema.append(encode(protocol_schema()))
+        return Response(schema[0], media_type="application/schema+json")
+
     return [
+        Route("/api/protocol.json", protocol),
         route("/api/me", "GET", _me),
         route("/api/tickets", "POST", _issue_ticket),
         route("/api/threads", "GET", _list_threads),

@@ -6,8 +6,8 @@ It has two tasks. One reads frames and carries out each before it reads the next
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,8 +19,9 @@ from agentws.core.run import Deleted
 from agentws.core.session import Command, Reply, Session, error_frame
 from agentws.edge.commands import Commands
 from agentws.edge.expiry import Expiry
+from agentws.edge.following import Following
 from agentws.feed import Feed, Subscription
-from agentws.ports import Credentials, ThreadKey
+from agentws.ports import Credentials
 from agentws.wire.answers import CredentialsExpiring, ServerMessage
 from agentws.wire.codec import encode_text, timestamp, timestamp_at
 from agentws.wire.errors import Fault
@@ -89,7 +90,7 @@ class Connection:
         self._bytes = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._subscriptions: dict[ThreadId, Subscription] = {}
+        self._following = Following(desk.feed, self, credentials.principal, most=desk.limits.subscriptions)
         self._patience = Patience(most=_MOST_REFUSALS, seconds=_REFUSALS_S)
         self._closing = False
 
@@ -122,7 +123,7 @@ class Connection:
     @property
     def is_following(self) -> bool:
         """Whether it has a subscription."""
-        return bool(self._subscriptions)
+        return len(self._following) > 0
 
     @property
     def buffered(self) -> int:
@@ -133,50 +134,24 @@ class Connection:
         self._tally.sent(frame)
         self.tell(encode_text(frame))
 
-    @contextmanager
-    def hold(self, thread_id: ThreadId) -> Iterator[None]:
-        subscription = self._subscriptions.get(thread_id)
-        if subscription is None:
-            yield
-            return
-        subscription.hold()
-        try:
-            yield
-        finally:
-            subscription.release()
+    def hold(self, thread_id: ThreadId) -> AbstractContextManager[None]:
+        return self._following.held(thread_id)
 
     def may_follow(self, thread_id: ThreadId) -> bool:
-        most = self._desk.limits.subscriptions
-        return not most or thread_id in self._subscriptions or len(self._subscriptions) < most
+        return self._following.may_add(thread_id)
 
     def follow(self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool) -> None:
-        if thread_id not in self._subscriptions:
-            self._subscriptions[thread_id] = self._desk.feed.subscribe(
-                self,
-                ThreadKey(self.principal, thread_id),
-                epoch=epoch,
-                cursor=after_seq,
-                behind=behind,
-                announce=None,
-            )
+        self._following.add(thread_id, epoch=epoch, after_seq=after_seq, behind=behind)
 
     def replay(self, thread_id: ThreadId, *, frame_id: str | None, epoch: str, after_seq: int) -> None:
-        self._subscriptions[thread_id] = self._desk.feed.subscribe(
-            self,
-            ThreadKey(self.principal, thread_id),
-            epoch=epoch,
-            cursor=after_seq,
-            behind=True,
-            announce=(frame_id,),
-        )
+        self._following.replay(thread_id, frame_id=frame_id, epoch=epoch, after_seq=after_seq)
 
     def unfollow(self, thread_id: ThreadId) -> None:
-        if subscription := self._subscriptions.pop(thread_id, None):
-            subscription.close()
+        self._following.remove(thread_id)
 
     def finish(self, thread_id: ThreadId, deleted: Deleted, last: ServerMessage) -> Awaitable[None]:
-        subscription = self._subscriptions.get(thread_id)
-        if subscription is None or subscription.epoch != deleted.epoch:
+        subscription = self._following.of(thread_id, deleted.epoch)
+        if subscription is None:
             self.answer(last)
             return asyncio.sleep(0)
         subscription.finish(deleted.last_seq, encode_text(last))
@@ -205,10 +180,8 @@ class Connection:
         self._wake.set()
 
     def ended(self, subscription: Subscription, *, deleted: bool) -> None:
-        thread_id = subscription.key.thread_id
-        if self._subscriptions.get(thread_id) is subscription:
-            del self._subscriptions[thread_id]
-        if deleted and self.current_thread == thread_id:
+        self._following.forget(subscription)
+        if deleted and self.current_thread == subscription.key.thread_id:
             self.make_current(None)
 
     # The connection itself
@@ -231,7 +204,7 @@ class Connection:
                 sender.cancel()
         finally:
             self._expiry.stop()
-            self._unfollow_all()
+            self._following.clear()
 
     async def _read_all(self, receive: Receive) -> None:
         while True:
@@ -272,10 +245,6 @@ class Connection:
         self.answer(error_frame(Fault("token_expired"), frame_id=None))
         self.close(4401, "credentials expired")
 
-    def _unfollow_all(self) -> None:
-        for thread_id in tuple(self._subscriptions):
-            self.unfollow(thread_id)
-
     async def _send_all(self) -> None:
         """Sends what is queued, until the connection is closed; a peer that is gone ends it."""
         try:
@@ -296,13 +265,13 @@ class Connection:
             # Nobody will take anything any more; a reader that waits for that must not wait for ever.
             self._buffer_bytes = 1 << 62
             self._room.set()
-            self._unfollow_all()
+            self._following.clear()
 
     async def _send_rest(self) -> None:
         """Sends what the journal is being asked for now, if it comes soon; the client would get it by resuming."""
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_READS_S):
-                while self._queue or any(each.is_reading for each in self._subscriptions.values()):
+                while self._queue or self._following.is_reading:
                     if not self._queue:
                         self._wake.clear()
                         await self._wake.wait()
