@@ -63,7 +63,7 @@ def error_of(response: httpx.Response, *codes: str, field: str | None = None) ->
     assert_nothing_internal(response.text)
     assert response.headers["Content-Type"].startswith("application/json"), response.text
     error: Frame = response.json()
-    assert error["type"] == "error", error
+    assert error.get("type") == "error", (response.status_code, error)
     check_frame(error)
     assert error["code"] in codes, error
     assert response.status_code == STATUS_OF[error["code"]], (response.status_code, error)

@@ -118,6 +118,15 @@ def missing(item: pytest.Item, has: frozenset[str]) -> list[str]:
     return sorted(needed - has)
 
 
+def named(item: pytest.Item) -> str:
+    """The test, without the parameters of this item."""
+    return item.nodeid.removeprefix(HERE).partition("[")[0]
+
+
+def reasons(needs: list[str]) -> str:
+    return "; ".join(NEEDS[need] for need in needs)
+
+
 NOT_RUN = pytest.StashKey[dict[str, str]]()
 
 
@@ -126,9 +135,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     here = [item for item in items if item.nodeid.startswith(HERE)]
     lacks = {item: missing(item, offered(REMOTE) if REMOTE else frozenset(NEEDS)) for item in here}
     left_out = [item for item in here if lacks[item]]
+    run = {named(item) for item in here if not lacks[item]}
     config.stash[NOT_RUN] = {
-        item.nodeid.removeprefix(HERE).partition("[")[0]: "; ".join(NEEDS[need] for need in lacks[item])
-        for item in left_out
+        item.nodeid.removeprefix(HERE) if named(item) in run else named(item): reasons(lacks[item]) for item in left_out
     }
     if left_out:
         config.hook.pytest_deselected(items=left_out)

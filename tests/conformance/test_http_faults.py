@@ -15,7 +15,8 @@ MAX_BYTES = 1024 * 1024
 JSON_BODY = {"Content-Type": "application/json"}
 START: Frame = {"type": "chat", "content": "hi"}
 
-POSTED = ["/api/runs", "/api/threads/t/runs", "/api/tickets"]
+STARTS = ["/api/runs", "/api/threads/t/runs"]
+POSTED = [*STARTS, "/api/tickets"]
 ROUTES = [
     ("GET", "/api/me"),
     ("POST", "/api/tickets"),
@@ -29,7 +30,7 @@ ROUTES = [
 ]
 
 
-@pytest.mark.parametrize("path", POSTED)
+@pytest.mark.parametrize("path", STARTS)
 @pytest.mark.parametrize("raw", BROKEN[1:])
 async def test_a_body_that_is_broken_is_invalid_json(server: Server, path: str, raw: str) -> None:
     async with calling(server) as api:
@@ -38,11 +39,19 @@ async def test_a_body_that_is_broken_is_invalid_json(server: Server, path: str, 
 
 async def test_an_empty_start_is_no_start(server: Server) -> None:
     async with calling(server) as api:
-        for options in ({}, {"content": b"", "headers": JSON_BODY}):
-            await api.refused("POST", "/api/runs", "invalid_json", "missing_type", "not_an_object", **options)
+        for raw in (None, b""):
+            codes = ("invalid_json", "missing_type", "not_an_object")
+            await api.refused("POST", "/api/runs", *codes, content=raw, headers=JSON_BODY)
 
 
-@pytest.mark.parametrize("path", POSTED)
+@pytest.mark.parametrize("raw", ["{", "[]", '"ticket"', "5", '{"ttl_seconds": 60', '{"ttl_seconds": NaN}'])
+async def test_a_ticket_is_not_bought_with_a_body_that_is_no_object(server: Server, raw: str) -> None:
+    async with calling(server) as api:
+        codes = ("invalid_json", "not_an_object", "validation_error")
+        await api.refused("POST", "/api/tickets", *codes, content=raw, headers=JSON_BODY)
+
+
+@pytest.mark.parametrize("path", STARTS)
 @pytest.mark.parametrize("raw", ["[]", '"chat"', "5", "true", '[{"type": "chat"}]'])
 async def test_a_body_that_is_no_object_is_not_an_object(server: Server, path: str, raw: str) -> None:
     async with calling(server) as api:
@@ -130,8 +139,8 @@ async def test_a_larger_body_without_a_length_is_413(server: Server) -> None:
 async def test_without_credentials_every_route_is_401(jwt_server: JwtServer, method: str, path: str) -> None:
     async with anonymous(jwt_server) as http:
         for headers in ({}, {"Authorization": "Bearer broken"}, {"Authorization": "Basic dTpw"}):
-            body = {"json": START} if method == "POST" else {}
-            error_of(await http.request(method, path, headers=headers, **body), "unauthorized")
+            body = START if method == "POST" else None
+            error_of(await http.request(method, path, headers=headers, json=body), "unauthorized")
 
 
 @pytest.mark.parametrize("path", ["/healthz", "/readyz", "/api/protocol.json", "/"])

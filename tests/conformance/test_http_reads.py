@@ -87,8 +87,7 @@ async def test_the_messages_are_those_of_the_websocket(server: Server) -> None:
 
 async def test_the_messages_are_read_page_by_page(server: Server) -> None:
     async with connect(server) as client, calling(server, client.user_id) as api:
-        for text in ("one", "two", "three"):
-            thread_id = (await client.run(text))[0]["thread_id"]
+        thread_id = [(await client.run(text))[0]["thread_id"] for text in ("one", "two", "three")][-1]
         whole = (await history(client, thread_id))["messages"]
         found: list[Frame] = []
         page = await api.get(path_of(thread_id, "/messages"), limit=4)
@@ -107,15 +106,11 @@ async def test_a_thread_that_the_user_lacks_is_404(server: Server, rest: str) ->
         await api.refused("GET", path_of(fresh("t"), rest), "thread_not_found")
 
 
+BAD_LIMITS = [("limit", bad) for bad in ("0", "-1", "201", "x", "1.5", "", "9" * 30)]
+
+
 @pytest.mark.parametrize("rest", ["/api/threads", "messages"])
-@pytest.mark.parametrize(
-    ("field", "bad"),
-    [
-        *(("limit", bad) for bad in ("0", "-1", "201", "x", "1.5", "", "9" * 30)),
-        ("before", "no cursor"),
-        ("before", ""),
-    ],
-)
+@pytest.mark.parametrize(("field", "bad"), [*BAD_LIMITS, ("before", "no cursor"), ("before", "")])
 async def test_a_parameter_out_of_its_range_is_named(server: Server, rest: str, field: str, bad: str) -> None:
     async with connect(server) as client, calling(server, client.user_id) as api:
         thread_id = (await client.new_thread())["thread_id"]

@@ -1,6 +1,7 @@
 """Section 6, runs started and stopped beside the WebSocket: the same frames, answers and codes, with their statuses."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -181,17 +182,21 @@ async def test_another_users_id_is_403_and_nothing_runs(server: Server) -> None:
         await api.start(START | {"user_id": api.user_id})
 
 
-async def test_a_run_is_stopped_with_202_and_the_reason_of_the_body(server: Server) -> None:
+@pytest.mark.parametrize(
+    ("options", "reason"), [({}, "user"), ({"json": {}}, "user"), ({"json": {"reason": "enough"}}, "enough")]
+)
+async def test_a_run_is_stopped_with_202_and_the_reason_of_the_body(
+    server: Server, options: dict[str, Any], reason: str
+) -> None:
     async with connect(server) as client, calling(server, client.user_id) as api:
-        for options, reason in [({}, "user"), ({"json": {}}, "user"), ({"json": {"reason": "enough"}}, "enough")]:
-            accepted = await at_work(client)
-            path = f"/api/runs/{accepted['run_id']}/stop"
-            answer = await api.granted("POST", path, 202, **options)
-            assert answer["type"] == "stop_accepted"
-            assert (answer["run_ids"], answer["already_ended"]) == ([accepted["run_id"]], [])
-            assert (await client.ended(accepted["run_id"]))["payload"]["reason"] == reason
-            answer = await api.granted("POST", path, 202, **options)
-            assert (answer["run_ids"], answer["already_ended"]) == ([], [accepted["run_id"]])
+        accepted = await at_work(client)
+        path = f"/api/runs/{accepted['run_id']}/stop"
+        answer = await api.granted("POST", path, 202, **options)
+        assert answer["type"] == "stop_accepted"
+        assert (answer["run_ids"], answer["already_ended"]) == ([accepted["run_id"]], [])
+        assert (await client.ended(accepted["run_id"]))["payload"]["reason"] == reason
+        answer = await api.granted("POST", path, 202, **options)
+        assert (answer["run_ids"], answer["already_ended"]) == ([], [accepted["run_id"]])
 
 
 async def test_a_run_started_over_http_may_be_stopped_on_the_websocket(server: Server) -> None:

@@ -1,5 +1,5 @@
-"""Section 6, the events of a thread as an event stream: a subscription, resumed by `Last-Event-ID`. That `event:` is the
-frame's type and `id:` its number is checked on every frame."""
+"""Section 6, the events of a thread as an event stream: a subscription, resumed by `Last-Event-ID`. That `event:` is
+the frame's type and `id:` its number is checked on every frame."""
 
 import pytest
 
@@ -43,11 +43,8 @@ async def test_a_stream_in_the_middle_of_a_run_has_no_seam(server: Server) -> No
         await client.event(run_id, "agent_message")
         async with api.stream(thread_id) as stream:
             subscribed, _ = await past(stream)
-            terminal = await stream.ended(run_id)
-            assert (
-                stream.reader(thread_id, after_seq=0, since=subscribed).answer(run_id)
-                == terminal["payload"]["response"]
-            )
+            response = (await stream.ended(run_id))["payload"]["response"]
+            assert stream.reader(thread_id, after_seq=0, since=subscribed).answer(run_id) == response
 
 
 async def test_last_event_id_resumes(server: Server) -> None:

@@ -47,20 +47,29 @@ async def test_a_users_connection_too_many_is_accepted_and_closed_with_4409(limi
             await two.still_serves()
 
 
-async def test_a_full_server_is_503_with_retry_after_and_me_says_so_too(limited: Server) -> None:
+async def test_a_full_server_is_503_with_retry_after(limited: Server) -> None:
     await until(lambda: open_connections(limited), lambda count: count == 0)
     async with contextlib.AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(connect(limited)) for _ in range(6)]
         status, headers, body = await refusal(user_url(limited, fresh("u")))
         assert (status, body["code"]) == (503, "overloaded")
         assert int(headers["Retry-After"]) >= 1
-        async with calling(limited) as api:
-            error_of(await api.http.get("/api/me"), "overloaded")
         for client in clients:
             await client.still_serves()
     await until(lambda: open_connections(limited), lambda count: count == 0)
     async with connect(limited) as client:
         await client.still_serves()
+
+
+async def test_me_says_that_the_server_is_full(limited: Server) -> None:
+    """A browser does not see the status of an upgrade, and asks here."""
+    await until(lambda: open_connections(limited), lambda count: count == 0)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(6):
+            await stack.enter_async_context(connect(limited))
+        async with calling(limited) as api:
+            error_of(await api.http.get("/api/me"), "overloaded")
+    await until(lambda: open_connections(limited), lambda count: count == 0)
 
 
 async def threads_of(client: Client, count: int) -> list[str]:

@@ -270,8 +270,8 @@ async def test_all_that_was_received_is_accounted_for(counted: Server) -> None:
     async with counting(counted) as (client, api, _):
         before = await read(api)
         work: list[Callable[[], Awaitable[object]]] = [
-            lambda: client.run("hi", agent="echo"),
-            lambda: client.run("hi", agent="fail"),
+            lambda: client.start("hi", agent="echo"),
+            lambda: client.start("hi", agent="fail"),
             lambda: client.start("hi", agent="echo", idempotency_key="k"),
             lambda: client.start("hi", agent="echo", idempotency_key="k"),
             lambda: client.refused({"type": "chat"}, "validation_error"),

@@ -98,7 +98,7 @@ async def test_a_ticket_may_be_bought_without_a_body(server: Server) -> None:
         check_body("ticket", await api.granted("POST", "/api/tickets"))
 
 
-@pytest.mark.parametrize("ttl", [29, 0, -1, 3601, 10**9, "60", 60.5, True, [], {}])
+@pytest.mark.parametrize("ttl", [29, 0, -1, 3601, 10**9, "60", True, [], {}])
 async def test_a_time_outside_its_range_is_refused_and_never_clamped(server: Server, ttl: object) -> None:
     async with calling(server) as api:
         body = {"ttl_seconds": ttl}
