@@ -106,6 +106,24 @@ async def stuck(run: agentws.Run) -> None:
     await run.call_tool("block", block)
 
 
+async def astral(run: agentws.Run) -> None:
+    """Writes so many words whose characters are not all of one size, one after the other."""
+    for number in range(int(run.text)):
+        await run.write(f"🎈é{number} ")
+        await asyncio.sleep(0.002)
+
+
+async def steps(run: agentws.Run) -> str:
+    """Calls a tool that tells how far it is."""
+
+    async def climb() -> int:
+        for step in range(1, 4):
+            await run.progress(step / 4, f"step {step}")
+        return 4
+
+    return str(await run.call_tool("climb", climb))
+
+
 async def notify(run: agentws.Run) -> str:
     await run.emit("app.thing", {"n": 1})
     return "done"
@@ -142,6 +160,8 @@ agents = {"demo": make_demo(0)} | {
         context,
         timeout,
         stuck,
+        astral,
+        steps,
         notify,
         thinker,
         phoenix,

@@ -44,6 +44,13 @@ async def test_the_token_item_is_answered_where_ours_is_not_offered(jwt_server: 
         assert client.socket.subprotocol == item
 
 
+async def test_of_two_token_items_the_first_decides_and_is_answered(jwt_server: JwtServer) -> None:
+    first, second = fresh("jwt"), fresh("jwt")
+    items = [f"bearer.{token(jwt_server, first)}", f"jwt.{token(jwt_server, second)}"]
+    async with dial(jwt_server.ws_url, subprotocols=["other.v1", *items]) as client:
+        assert (client.user_id, client.socket.subprotocol) == (first, items[0])
+
+
 async def test_expires_at_is_the_tokens_exp(jwt_server: JwtServer) -> None:
     exp = int(datetime.now(UTC).timestamp()) + 3000
     async with dial(jwt_server.ws_url, headers=bearer(token(jwt_server, fresh("jwt"), exp=exp))) as client:

@@ -96,3 +96,16 @@ async def test_a_failure_of_one_run_leaves_runs_of_other_threads_alone(server: S
         await client.run("hi", agent="fail", thread_id=other)
         response = (await client.ended(accepted["run_id"]))["payload"]["response"]
         assert response.split() == [f"w{number}" for number in range(60)]
+
+
+async def test_a_stop_in_the_middle_of_a_tool_closes_the_tool_first(server: Server) -> None:
+    async with connect(server) as client:
+        accepted = await client.start("hi", agent="phoenix")
+        await client.event(accepted["run_id"], "tool_executing")
+        await client.stop(run_id=accepted["run_id"])
+        assert (await client.ended(accepted["run_id"]))["type"] == "agent_stopped"
+        events = client.reader(accepted["thread_id"], after_seq=0, since=accepted).of(accepted["run_id"])
+        tool = completed_tool(events)
+        assert [event["type"] for event in events[-2:]] == ["tool_completed", "agent_stopped"]
+        assert (tool["payload"]["outcome"], tool["payload"]["error"]["code"]) == ("stopped", "tool_stopped")
+        assert (tool["payload"]["result"], tool["results"]) == (None, None)

@@ -1,9 +1,13 @@
 """What the page promises across the end of a process: it says that it goes, and what it leaves behind ends once."""
 
+import asyncio
+import os
 import signal
+import sys
 
 import pytest
 
+from ..processes import ROOT, ServerProcess
 from .api import STATUS_OF, anonymous, calling
 from .client import Client, connect, fresh, of_type
 from .conftest import OwnServers
@@ -83,3 +87,29 @@ async def test_after_a_kill_every_run_ends_once_and_every_event_is_told_once(own
                 _, events = await client.replay(each["thread_id"])
                 ends = [event["run_id"] for event in events if event["type"] in {"agent_error", "agent_completed"}]
                 assert sorted(set(ends)) == sorted(ends)
+
+
+async def new_epoch(server: ServerProcess) -> None:
+    """What an operator does after a restore or a failover."""
+    command = [sys.executable, "-m", "agentws", "new-epoch"]
+    done = await asyncio.create_subprocess_exec(*command, env={**os.environ, **server.env}, cwd=ROOT)
+    assert await done.wait() == 0
+
+
+async def test_after_new_epoch_every_thread_has_another_epoch_and_who_held_the_old_one_is_told(
+    own_servers: OwnServers,
+) -> None:
+    with own_servers.serving() as server:
+        async with connect(server) as client, connect(server, client.user_id) as writer:
+            old = (await writer.run("before"))[-1]
+            thread_id = old["thread_id"]
+            await client.replay(thread_id)
+            await new_epoch(server)
+            accepted = await writer.start("after", thread_id=thread_id)
+            assert accepted["epoch"] != old["epoch"]
+            told = await client.next(of_type("subscription_ended"), "subscription_ended")
+            assert (told["thread_id"], told["reason"]) == (thread_id, "epoch_changed")
+            subscribed, _ = await client.replay(thread_id, after_seq=old["seq"], epoch=old["epoch"])
+            assert (subscribed["recovered"], subscribed["epoch"]) == (False, accepted["epoch"])
+            await client.ended(accepted["run_id"])
+            assert {event["epoch"] for event in client.events(thread_id, since=subscribed)} == {accepted["epoch"]}

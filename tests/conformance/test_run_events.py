@@ -133,6 +133,34 @@ async def test_what_the_agent_emits_is_told_as_it_is(server: Server) -> None:
 
 
 @NEEDS_AGENTS
+async def test_progress_is_told_between_a_tools_two_events_and_may_be_merged_to_the_latest(server: Server) -> None:
+    async with connect(server) as client:
+        events = await client.run("hi", agent="steps")
+        told = [event for event in events if event["type"] == "tool_progress"]
+        around = [kind for kind in kinds(events) if kind.startswith("tool_")]
+        assert around == ["tool_executing", *["tool_progress"] * len(told), "tool_completed"]
+        assert (told[-1]["payload"]["progress"], told[-1]["payload"]["message"]) == (0.75, "step 3")
+        progress = [event["payload"]["progress"] for event in told]
+        assert progress == sorted(progress)
+        execution = only(events, "tool_executing")["payload"]["execution_id"]
+        assert {event["payload"]["execution_id"] for event in told} == {execution}
+        assert {event["tool_name"] for event in told} == {"climb"}
+
+
+@NEEDS_AGENTS
+async def test_offsets_count_code_points(server: Server) -> None:
+    async with connect(server) as client:
+        events = await client.run("60", agent="astral")
+        text = "".join(f"🎈é{number} " for number in range(60))
+        pieces = [event["payload"] for event in events if event["type"] == "agent_message"]
+        assert len(pieces) > 1
+        assert [piece["text"] for piece in pieces] == [
+            text[piece["offset"] : piece["offset"] + len(piece["text"])] for piece in pieces
+        ]
+        assert folded(events).answer(events[0]["run_id"]) == events[-1]["payload"]["response"] == text
+
+
+@NEEDS_AGENTS
 async def test_a_streamed_answer_comes_in_pieces_that_join(server: Server) -> None:
     async with connect(server) as client:
         events = await client.run("100", agent="stream")
