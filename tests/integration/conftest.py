@@ -64,6 +64,7 @@ def serve(postgres: EmbeddedPostgres) -> Iterator[Serve]:
                 "AGENTWS_MIGRATE_URL": postgres.url(user="postgres", database="agentws"),
                 "AGENTWS_LEASE_TTL_S": LEASE_TTL_S,
                 "AGENTWS_DRAIN_GRACE_S": "1",
+                "AGENTWS_RATE_LIMIT_PER_S": "0",
                 **{f"AGENTWS_{name.upper()}": value for name, value in settings.items()},
             }
             return stack.enter_context(running(env))
