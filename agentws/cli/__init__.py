@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from agentws.cli import config, epoch, migrate, serve, token
+from agentws.cli import config, epoch, explain, migrate, serve, token
 from agentws.cli.options import EXPECTED
 from agentws.client.commands import add_commands
 from agentws.observe.logs import configure
@@ -12,7 +12,7 @@ from agentws.version import VERSION
 
 __all__ = ["main"]
 
-_COMMANDS = (serve, migrate, token, config, epoch)
+_COMMANDS = (serve, migrate, token, config, epoch, explain)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
