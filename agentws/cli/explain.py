@@ -77,7 +77,8 @@ def _beside(told: Timeline) -> Iterator[str]:
     if times is None:
         return
     yield f"{'sending':>10} {_sending(times.deliveries, times.lag_us, times.worst_lag_us)}"
-    yield f"{'appends':>10} {times.appends}, which took {_duration(times.append_us / 1e6)}, mostly while the agent worked"
+    took = _duration(times.append_us / 1e6)
+    yield f"{'appends':>10} {times.appends}, which took {took}, mostly while the agent worked"
 
 
 def _sending(deliveries: int, lag_us: int, worst_lag_us: int) -> str:

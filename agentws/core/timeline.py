@@ -1,6 +1,6 @@
-"""How a run's time went: from its outline to spans on one line and sums by phase. What is not known is said, not guessed.
+"""How a run's time went: from its outline to spans on one line and sums by phase.
 
-Times of spans are those of commits, by the database's clock.
+What is not known is said, not guessed. Times of spans are those of commits, by the database's clock.
 """
 
 from collections.abc import Iterator, Sequence
@@ -109,7 +109,8 @@ def timeline(run: RunOutline) -> Timeline:
     phases = {"waiting": waiting_s, "model": rest_s - database_s, "tools": tools_s, "database": database_s}
     if gaps:
         phases["lost"] = lost_s
-    spans = sorted([*_waits(run, end), *gaps, *tools, *_moments(run)], key=lambda span: span.start_s)
+    # What one commit brought is told in this order.
+    spans = sorted([*_moments(run), *_waits(run, end), *gaps, *tools], key=lambda span: span.start_s)
     return Timeline(total_s=total_s, spans=spans, phases=phases, times=times, unknown=list(_unknown(run, times)))
 
 
@@ -166,7 +167,9 @@ def _gaps(run: RunOutline) -> Iterator[Span]:
         # A process that ends a run so before it goes away knows its times.
         if after.attempt > before.attempt or (after.code == _LOST and after.times is None):
             length_s = (after.at - before.at).total_seconds()
-            yield Span(_seconds(run, before.at), length_s, f"attempt {before.attempt} was lost, until it was taken over")
+            yield Span(
+                _seconds(run, before.at), length_s, f"attempt {before.attempt} was lost, until it was taken over"
+            )
 
 
 def _moments(run: RunOutline) -> Iterator[Span]:
@@ -176,7 +179,9 @@ def _moments(run: RunOutline) -> Iterator[Span]:
         if kind == EventType.AGENT_MESSAGE:
             characters = sum(event.characters or 0 for event in events)
             length_s = (events[-1].at - events[0].at).total_seconds()
-            yield Span(_seconds(run, events[0].at), length_s, f"text: {characters} characters in {_pieces(len(events))}")
+            yield Span(
+                _seconds(run, events[0].at), length_s, f"text: {characters} characters in {_pieces(len(events))}"
+            )
             continue
         for event in events:
             if (what := _moment(event, run)) is not None:

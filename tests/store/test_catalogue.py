@@ -42,7 +42,7 @@ UNITS = {
     APP: {
         "create_thread", "accept", "append", "begin_run", "read_remains", "stop", "read_head", "read_events",
         "read_messages", "read_thread", "update_thread", "list_threads", "read_history", "delete_thread",
-        "purge_deleted",
+        "purge_deleted", "explain_run",
     },
     SYSTEM: {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
