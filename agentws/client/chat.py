@@ -63,6 +63,7 @@ class Chat:
         self._tools_since: float | None = None
         self._entered: asyncio.Queue[str] = asyncio.Queue()
         self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
 
     async def run(self, thread_id: str | None) -> int:
         """Talks until the user leaves; returns the exit status.
@@ -76,15 +77,15 @@ class Chat:
         loop = asyncio.get_running_loop()
         loop.add_signal_handler(signal.SIGINT, self._console.interrupted)
         try:
-            await self._note(f"Connected as {self._client.user_id}. /help tells the commands, Ctrl-D leaves.")
+            self._note(f"Connected as {self._client.user_id}. /help tells the commands, Ctrl-D leaves.")
             if thread_id is not None:
-                await self._console.show(await self._talk.open(thread_id))
+                self._console.show(await self._talk.open(thread_id))
             async with self._tasks:
-                beside = (self._tasks.create_task(self._follow()), self._tasks.create_task(self._work()))
-                async for line in self._console.lines():
-                    self._enter(line)
+                self._beside(self._follow())
+                self._beside(self._work())
+                await self._console.run(self._enter)
                 await self._finish()
-                for task in beside:
+                for task in self._running:
                     task.cancel()
         finally:
             loop.remove_signal_handler(signal.SIGINT)
@@ -92,7 +93,7 @@ class Chat:
             raise self._failure
         if self._talk.thread_id is not None:
             still = " What runs there goes on." if self._talk.view.busy else ""
-            await self._note(f"agentws chat --thread {self._talk.thread_id} comes back to this thread.{still}")
+            self._note(f"agentws chat --thread {self._talk.thread_id} comes back to this thread.{still}")
         return 0
 
     # What the user does
@@ -107,7 +108,7 @@ class Chat:
             case "/help":
                 width = max(map(len, COMMANDS))
                 text = "\n".join(f"{name:<{width}}  {what}" for name, what in COMMANDS.items())
-                self._soon(self._note(f"{text}\n//… sends a message that begins with /"))
+                self._note(f"{text}\n//… sends a message that begins with /")
             case _:
                 self._entered.put_nowait(line)
 
@@ -115,13 +116,13 @@ class Chat:
         """Ctrl-C; returns whether to clear the line that is being edited."""
         if not self._talk.view.busy:
             if not has_text:
-                self._soon(self._note("Ctrl-D or /quit leaves."))
+                self._note("Ctrl-D or /quit leaves.")
             return True
         if self._stopping:
             self._console.leave()
         else:
             self._stopping = True
-            self._soon(self._print(self._talk.stop()))
+            self._beside(self._print(self._talk.stop()))
         return False
 
     async def _work(self) -> None:
@@ -141,11 +142,11 @@ class Chat:
     async def _print(self, doing: Coroutine[Any, Any, list[Line]]) -> None:
         """Does something and prints what there is to say of it."""
         try:
-            await self._console.show(await doing)
+            self._console.show(await doing)
         except Closed:
             pass  # Whoever follows what happens tells it.
         except ClientError as error:
-            await self._note(f"[{error}]", ERROR)
+            self._note(f"[{error}]", ERROR)
 
     async def _done(self, line: str) -> list[Line]:
         """Does what a line says; returns what there is to say."""
@@ -181,7 +182,7 @@ class Chat:
 
     async def _say(self, text: str) -> list[Line]:
         run_id, lines = self._talk.begin(text)
-        await self._console.show(lines)
+        self._console.show(lines)
         await self._talk.say(run_id, text)
         return []
 
@@ -200,7 +201,7 @@ class Chat:
             while update is not None:
                 lines += self._take(update)
                 update = self._client.waiting_update()
-            await self._console.show(lines)
+            self._console.show(lines)
             self._console.refresh()
 
     def _take(self, update: Update) -> list[Line]:
@@ -230,14 +231,18 @@ class Chat:
             work = " · stopping, Ctrl-C again leaves"
         elif self._talk.view.busy:
             work = " · working, Ctrl-C stops"
-        return f"{self._client.user_id} · {self._talk.title} · {self._state}{work}"
+        # What changes stands first, where a narrow terminal shows it.
+        return f"{self._state}{work} · {self._talk.title} · {self._client.user_id}"
 
     def _live(self) -> list[Line]:
         since = self._tools_since
         return self._talk.view.live(0.0 if since is None else asyncio.get_running_loop().time() - since)
 
-    async def _note(self, text: str, style: str = "class:note") -> None:
-        await self._console.show(self._talk.note(text, style))
+    def _note(self, text: str, style: str = "class:note") -> None:
+        self._console.show(self._talk.note(text, style))
 
-    def _soon(self, doing: Coroutine[Any, Any, None]) -> None:
-        self._tasks.create_task(doing)
+    def _beside(self, doing: Coroutine[Any, Any, None]) -> None:
+        """Does something until the user leaves."""
+        task = self._tasks.create_task(doing)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)

@@ -4,16 +4,18 @@ What is complete scrolls away like any output; what may still grow stands right 
 """
 
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 
-from prompt_toolkit import PromptSession, print_formatted_text
-from prompt_toolkit.application import run_in_terminal
+from prompt_toolkit import PromptSession
+from prompt_toolkit.buffer import Buffer
 from prompt_toolkit.completion import WordCompleter
 from prompt_toolkit.formatted_text import FormattedText
 from prompt_toolkit.history import InMemoryHistory
 from prompt_toolkit.input import Input
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import ColorDepth, Output
+from prompt_toolkit.renderer import print_formatted_text
 from prompt_toolkit.styles import Style
 
 from agentws.client.text import cut, one_line
@@ -83,29 +85,36 @@ class Console:
         """Cells of a line; one is left free, because some terminals wrap when the last one is used."""
         return max(10, self._session.app.output.get_size().columns - 1)
 
-    async def lines(self) -> AsyncIterator[str]:
-        """The lines that the user enters, until Ctrl-D or `leave`."""
-        while not self._left:
-            try:
-                line = await self._session.prompt_async(handle_sigint=False)
-            except EOFError:
-                return
-            yield line
+    async def run(self, enter: Callable[[str], None]) -> None:
+        """Hands every line that the user enters to `enter`, until Ctrl-D or `leave`.
 
-    async def show(self, lines: Sequence[Line]) -> None:
-        """Prints lines above the prompt."""
+        One prompt serves for all of them, so that a key is read by it at every moment.
+        """
 
-        def write() -> None:
-            for line in lines:
-                print_formatted_text(
-                    FormattedText(line),
-                    style=_STYLE,
-                    output=self._session.app.output,
-                    color_depth=self._session.app.color_depth,
-                )
+        def accept(buffer: Buffer) -> bool:
+            enter(buffer.text)
+            return False
 
-        if lines:
-            await run_in_terminal(write)
+        self._session.default_buffer.accept_handler = accept
+        if not self._left:
+            with suppress(EOFError):
+                await self._session.prompt_async(handle_sigint=False)
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Prints lines above the prompt.
+
+        The terminal stays in the mode that reads each key: one that is pressed now is neither echoed nor lost.
+        """
+        if not lines:
+            return
+        app = self._session.app
+        if app.is_running:
+            app.renderer.erase()
+        whole = FormattedText([part for line in lines for part in (*line, ("", "\n"))])
+        print_formatted_text(app.output, whole, _STYLE, color_depth=app.color_depth)
+        if app.is_running:
+            app.renderer.request_absolute_cursor_position()
+            app.invalidate()
 
     def remember(self, texts: Sequence[str]) -> None:
         """Lets the user go back to earlier inputs with the up arrow."""
@@ -123,7 +132,7 @@ class Console:
             buffer.reset()
 
     def leave(self) -> None:
-        """Ends `lines`."""
+        """Ends `run`."""
         self._left = True
         if self._session.app.is_running and not self._session.app.is_done:
             self._session.app.exit(exception=EOFError)

@@ -4,27 +4,25 @@ import codecs
 import fcntl
 import os
 import pty
-import re
 import struct
 import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ..processes import ROOT
+from .screen import Screen
 
 __all__ = ["Terminal", "clean_env", "on_terminal", "piped"]
 
 PATIENCE_S = 60.0
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_=>])")
 
 
 def clean_env(**env: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENTWS_")}
-    # Nobody answers a question for the cursor's position here.
-    return {**inherited, "TERM": "xterm", "PROMPT_TOOLKIT_NO_CPR": "1", **env}
+    return {**inherited, "TERM": "xterm", **env}
 
 
 def piped(arguments: Sequence[str], *, given: str = "", **env: str) -> "subprocess.CompletedProcess[str]":
@@ -41,19 +39,21 @@ def piped(arguments: Sequence[str], *, given: str = "", **env: str) -> "subproce
 
 
 class Terminal:
-    """A process on a pseudo terminal; `raw` is all that it wrote, `text` the same without escape sequences."""
+    """A process on a pseudo terminal: `raw` is all that it wrote, `text` what is shown and what has scrolled away."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", descriptor: int, *, columns: int, rows: int) -> None:
         self.raw = ""
+        self.text = ""
         self._process = process
         self._descriptor = descriptor
+        self._screen = Screen(columns, rows, answer=self.type)
         self._changed = threading.Condition()
         self._over = False
         threading.Thread(target=self._read, daemon=True).start()
 
     @property
-    def text(self) -> str:
-        return _ESCAPES.sub("", self.raw).replace("\r\n", "\n")
+    def pid(self) -> int:
+        return self._process.pid
 
     def type(self, text: str) -> None:
         os.write(self._descriptor, text.encode())
@@ -62,11 +62,13 @@ class Terminal:
         self.type(text + "\r")
 
     def shows(self, text: str, *, times: int = 1) -> None:
-        """Waits until a text was written so many times."""
+        """Waits until a text is shown so many times."""
+        self.until(lambda shown: shown.count(text) >= times, f"{text!r}")
+
+    def until(self, match: Callable[[str], bool], what: str) -> None:
         with self._changed:
-            seen = self._changed.wait_for(lambda: self.text.count(text) >= times or self._over, PATIENCE_S)
-        assert seen, f"{text!r} was not shown in {self.text[-3000:]}"
-        assert self.text.count(text) >= times, f"{text!r} was not shown before the end: {self.text[-3000:]}"
+            self._changed.wait_for(lambda: match(self.text) or self._over, PATIENCE_S)
+            assert match(self.text), f"{what} is not shown:\n{self.text[-3000:]}"
 
     def ends(self) -> int:
         """Waits for the process; returns its exit status."""
@@ -83,11 +85,16 @@ class Terminal:
             except OSError:
                 piece = b""
             with self._changed:
-                self.raw += decoder.decode(piece)
+                self._take(decoder.decode(piece))
                 self._over = not piece
                 self._changed.notify_all()
             if not piece:
                 return
+
+    def _take(self, text: str) -> None:
+        self.raw += text
+        self._screen.feed(text)
+        self.text = self._screen.text
 
 
 @contextmanager
@@ -106,7 +113,7 @@ def on_terminal(arguments: Sequence[str], *, columns: int = 80, rows: int = 30, 
     )
     os.close(theirs)
     try:
-        yield Terminal(process, ours)
+        yield Terminal(process, ours, columns=columns, rows=rows)
     finally:
         if process.poll() is None:
             process.kill()

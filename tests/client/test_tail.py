@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import re
 import subprocess
 import sys
@@ -114,17 +115,18 @@ async def test_a_thread_that_is_not_there_is_one_line(server: ServerProcess) -> 
 async def test_a_reader_that_has_had_enough_is_no_error(server: ServerProcess) -> None:
     user = fresh("user")
     thread_id = await a_thread(server, user)
+    reading, writing = os.pipe()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "agentws", "tail", thread_id, "--url", server.http_url, "--user", user),
-        stdout=subprocess.PIPE,
+        stdout=writing,
         stderr=subprocess.PIPE,
         env=clean_env(),
         cwd=ROOT,
     )
-    assert process.stdout is not None
+    os.close(writing)
     assert process.stderr is not None
-    await process.stdout.readline()
-    process.stdout._transport.close()  # type: ignore[attr-defined]
+    assert await asyncio.to_thread(os.read, reading, 10)
+    os.close(reading)
     async with Client(server.http_url, user=user) as client, asyncio.timeout(PATIENCE_S):
         await client.start("x", agent="tool", thread_id=thread_id)
         assert await process.stderr.read() == b""
