@@ -89,6 +89,7 @@ class Chat:
                     task.cancel()
         finally:
             loop.remove_signal_handler(signal.SIGINT)
+        self._console.show(self._talk.view.close())
         if self._failure is not None:
             raise self._failure
         if self._talk.thread_id is not None:

@@ -4,17 +4,26 @@ A lost connection is made again, and everything goes on where it was; the caller
 """
 
 import asyncio
+from secrets import token_hex
 from types import TracebackType
 from typing import Any, Self, TypeVar
 from uuid import uuid4
 
 from agentws.client.dial import NoConnection, websocket_url
 from agentws.client.errors import ClientError, ConnectFailed, Refused
-from agentws.client.frames import Thread, ThreadCreated, ThreadDeleted, ThreadHistory, ThreadList, ThreadUpdated
+from agentws.client.frames import Thread, ThreadCreated, ThreadList, ThreadUpdated
 from agentws.client.link import Link, Token, Update
 from agentws.client.retry import Backoff
 from agentws.client.session import Trouble
-from agentws.wire.answers import Error, RequestAccepted, StopAccepted, Subscribed, Unsubscribed
+from agentws.wire.answers import (
+    Error,
+    RequestAccepted,
+    StopAccepted,
+    Subscribed,
+    ThreadDeleted,
+    ThreadHistory,
+    Unsubscribed,
+)
 
 __all__ = ["DEFAULT_URL", "Client"]
 
@@ -137,7 +146,7 @@ class Client:
     async def create_thread(self, *, title: str | None = None, thread_id: str | None = None) -> Thread:
         """Makes a thread; one that exists stays as it is."""
         # The id is made here, so that a request that is repeated makes one thread.
-        thread_id = thread_id or f"thr-{uuid4().hex}"
+        thread_id = thread_id or f"thr-{token_hex(10)}"
         return (await self._ask("create_thread", ThreadCreated, thread_id=thread_id, title=title)).thread
 
     async def update_thread(

@@ -56,11 +56,10 @@ class Conversation:
             case Event(thread_id=self.thread_id):
                 return self.view.feed(update)
             case Reset(thread_id=self.thread_id):
-                self.view = ThreadView(self._width())
-                return self.note("[the thread's past was changed; it is told anew]", WARNING)
+                told = self.note("[the thread's past was changed; it is told anew]", WARNING)
+                return self._show(self.thread_id) + told
             case Gone(thread_id=self.thread_id, reason=reason):
-                self._show(None)
-                return self.note(f"[the thread is gone: {reason}]", WARNING)
+                return self._show(None) + self.note(f"[the thread is gone: {reason}]", WARNING)
             case Trouble(error=error):
                 return self.note(f"[{error.message}]", WARNING)
         return []
@@ -109,11 +108,11 @@ class Conversation:
             which = self._listed[int(which) - 1]
         history = await self._client.history(which, limit=PAGE)
         await self._leave()
-        self._show(which)
+        left = self._show(which)
         # What comes after it is told by events, the user's messages too.
         told = [message for message in history.messages if message.seq <= history.resume_after]
         await self._client.follow(which, after_seq=history.resume_after, epoch=history.epoch)
-        return self.note(f"— {self.title} —") + history_lines(told, self._width())
+        return left + self.note(f"— {self.title} —") + history_lines(told, self._width())
 
     async def open(self, thread_id: str) -> list[Line]:
         """Switches to a thread of which nothing is known yet."""
@@ -124,10 +123,10 @@ class Conversation:
     async def new(self, title: str) -> list[Line]:
         """Begins a thread: at once where it has a title, else with the first message."""
         await self._leave()
-        self._show(None)
+        left = self._show(None)
         if title:
             await self._create(title)
-        return self.note(f"— {self.title} —")
+        return left + self.note(f"— {self.title} —")
 
     async def name(self, title: str) -> list[Line]:
         if self.thread_id is None:
@@ -141,9 +140,8 @@ class Conversation:
             return self.note("There is no thread to delete.")
         deleted, title = self.thread_id, self.title
         await self._client.delete_thread(deleted)
-        if self.thread_id == deleted:
-            self._show(None)
-        return self.note(f"Deleted: {title}.")
+        left = self._show(None) if self.thread_id == deleted else []
+        return left + self.note(f"Deleted: {title}.")
 
     async def history(self, limit: int) -> list[Line]:
         """The latest messages of the thread."""
@@ -162,6 +160,9 @@ class Conversation:
         if self.thread_id is not None:
             await self._client.unfollow(self.thread_id)
 
-    def _show(self, thread_id: str | None) -> None:
+    def _show(self, thread_id: str | None) -> list[Line]:
+        """From now on shows another thread; returns what was left unfinished of the one before."""
+        left = self.view.close()
         self.thread_id = thread_id
         self.view = ThreadView(self._width())
+        return left

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
-from agentws.client.frames import Answer, ThreadDeleted, UnreadableFrame, read
+from agentws.client.frames import Answer, UnreadableFrame, read
 from agentws.client.reader import Cursor, Event
 from agentws.wire.answers import (
     CaughtUp,
@@ -20,6 +20,7 @@ from agentws.wire.answers import (
     RequestAccepted,
     Subscribed,
     SubscriptionEnded,
+    ThreadDeleted,
 )
 
 __all__ = ["Answered", "Gone", "Output", "Reset", "ResumeLater", "Session", "Trouble"]

@@ -9,9 +9,10 @@ from typing import Any, TypeAlias
 import msgspec
 
 from agentws.client.fold import RunFold, ToolCall
-from agentws.client.frames import HistoryMessage, Thread
+from agentws.client.frames import Thread
 from agentws.client.reader import Event
 from agentws.client.text import LineBreaker, cells, cut, one_line, safe
+from agentws.wire.answers import HistoryMessage
 
 __all__ = ["Line", "ThreadView", "history_lines", "note", "thread_lines", "user_lines"]
 
@@ -106,17 +107,17 @@ class ThreadView:
                 self._echoed.discard(event.run_id)
                 return note(f"[queued, position {payload['position']}]", self.width)
             case "agent_started":
-                return self._close() + self._started(event)
+                return self.close() + self._started(event)
             case "agent_thinking":
                 return self._write(event.run_id, payload["step"], payload["reasoning"])
             case "agent_message":
                 return self._write(event.run_id, 0, payload["text"])
             case "tool_executing":
-                return [*self._close(), self._tool("→", payload["tool_name"], _json(payload["parameters"]))]
+                return [*self.close(), self._tool("→", payload["tool_name"], _json(payload["parameters"]))]
             case "tool_completed":
-                return [*self._close(), self._tool_ended(payload)]
+                return [*self.close(), self._tool_ended(payload)]
             case "agent_event":
-                return [*self._close(), self._tool("·", payload["name"], _json(payload["value"]))]
+                return [*self.close(), self._tool("·", payload["name"], _json(payload["value"]))]
             case _ if event.is_terminal:
                 return self._ended(event, before)
         return []
@@ -134,6 +135,12 @@ class ThreadView:
             lines += [self._tool("…", tool.name, _progress(tool, seconds)) for tool in run.open_tools]
         return lines
 
+    def close(self) -> list[Line]:
+        """Ends the line that is being written; returns it, where there is one."""
+        lines = [self._styled(line) for line in self._breaker.close()]
+        self._block = None
+        return lines
+
     @property
     def tools_at_work(self) -> bool:
         return any(run.open_tools for run in self._runs.values())
@@ -149,16 +156,10 @@ class ThreadView:
     def _write(self, run_id: str, step: int, text: str) -> list[Line]:
         lines: list[Line] = []
         if self._block != (run_id, step):
-            lines = self._close()
+            lines = self.close()
             self._block = (run_id, step)
             self._breaker = LineBreaker(self.width - (len(INDENT) if step else 0))
         return lines + [self._styled(line) for line in self._breaker.feed(safe(text))]
-
-    def _close(self) -> list[Line]:
-        """Ends the block that is being written."""
-        lines = [self._styled(line) for line in self._breaker.close()]
-        self._block = None
-        return lines
 
     def _styled(self, line: str) -> Line:
         return [("class:thinking", INDENT + line)] if self._block and self._block[1] else [("", line)]
@@ -178,7 +179,7 @@ class ThreadView:
     def _ended(self, event: Event, written: str) -> list[Line]:
         run = self._runs.pop(event.run_id)
         self._echoed.discard(event.run_id)
-        lines = self._close() if self._block is None or self._block[0] == event.run_id else []
+        lines = self.close() if self._block is None or self._block[0] == event.run_id else []
         if run.response != written:
             lines += _wrapped(run.response, self.width, "", "")
         payload = event.payload

@@ -1,5 +1,6 @@
 """`agentws chat` on a real terminal: what is typed and what is shown."""
 
+import asyncio
 import os
 import signal
 
@@ -10,6 +11,7 @@ from agentws.store.embedded import EmbeddedPostgres
 from ..conformance.client import fresh
 from ..conftest import TestDatabase
 from ..processes import ServerProcess, running
+from .proxy import proxied
 from .terminal import on_terminal
 from .test_connection import free_port
 
@@ -54,7 +56,7 @@ def test_an_interrupt_stops_the_run_and_a_second_one_leaves(server: ServerProces
 
 
 def test_a_second_interrupt_leaves_though_the_server_does_not_answer(server: ServerProcess) -> None:
-    with on_terminal(place(server, "--agent", "slow")) as terminal:
+    with on_terminal(place(server, "--agent", "slow"), columns=120) as terminal:
         terminal.shows("\nconnected ·")
         terminal.enter("one")
         terminal.shows("started")
@@ -66,6 +68,7 @@ def test_a_second_interrupt_leaves_though_the_server_does_not_answer(server: Ser
             assert terminal.ends() == 0
         finally:
             server.signal(signal.SIGCONT)
+        assert "> one\nstarted\nagentws chat --thread thr-" in terminal.text
         assert "What runs there goes on." in terminal.text
 
 
@@ -136,6 +139,49 @@ def test_messages_that_wait_are_told_and_answered_in_turn(server: ServerProcess)
         terminal.shows("w299")
         terminal.shows("w0 w1 w2\n")
         assert terminal.text.count("> 3\n") == 2
+
+
+def test_threads_are_named_listed_switched_to_and_deleted(server: ServerProcess) -> None:
+    with on_terminal(place(server, "--agent", "echo"), columns=100) as terminal:
+        terminal.shows("\nconnected ·")
+        terminal.enter("of trees")
+        terminal.shows("\nof trees\n[")
+        terminal.enter("/title Trees")
+        terminal.shows("The thread is called Trees.")
+        terminal.enter("/new Seas")
+        terminal.shows("— Seas —")
+        terminal.enter("of seas")
+        terminal.shows("\nof seas\n[")
+        terminal.enter("/threads")
+        terminal.shows("\n*  1  Seas  ")
+        terminal.shows("\n   2  Trees  ")
+        terminal.enter("/switch 2")
+        terminal.shows("— Trees —\n\n> of trees\nof trees\n")
+        terminal.shows("\nconnected · Trees ·")
+        terminal.enter("/delete")
+        terminal.shows("Delete “Trees” and all that was said in it? y deletes it.")
+        terminal.enter("no")
+        terminal.shows("Nothing was deleted.")
+        terminal.enter("/delete")
+        terminal.shows("y deletes it.", times=2)
+        terminal.enter("y")
+        terminal.shows("Deleted: Trees.")
+        terminal.shows("\nconnected · new thread ·")
+        terminal.enter("/quit")
+        assert terminal.ends() == 0
+
+
+async def test_an_answer_on_the_screen_has_no_seam_though_the_connection_breaks(server: ServerProcess) -> None:
+    async with proxied(server.http_url) as proxy:
+        proxy.down = [3000, 2500, 120, 4000, 3000]
+        arguments = ("chat", "--url", proxy.url, "--user", fresh("user"), "--agent", "stream")
+        with on_terminal(arguments) as terminal:
+            await asyncio.to_thread(terminal.shows, "\nconnected ·")
+            terminal.enter("400")
+            await asyncio.to_thread(terminal.shows, "\n[")
+            assert proxy.connections > 3
+            answer = terminal.text.partition("> 400\n")[2].partition("\n[")[0]
+            assert answer.split() == [f"w{number}" for number in range(400)]
 
 
 @pytest.mark.parametrize("columns", [12, 20, 200])

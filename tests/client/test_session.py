@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from agentws.client.frames import ThreadDeleted, UnreadableFrame
+from agentws.client.frames import UnreadableFrame
 from agentws.client.reader import Event, Gap
 from agentws.client.session import Answered, Gone, Output, Reset, ResumeLater, Session, Trouble
-from agentws.wire.answers import CaughtUp, Error, RequestAccepted, Subscribed
+from agentws.wire.answers import CaughtUp, Error, RequestAccepted, Subscribed, ThreadDeleted
 
 from .events import event_frame, frame
 

@@ -1,12 +1,13 @@
 """How a thread looks in a terminal, from literal events."""
 
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
-from agentws.client.frames import HistoryMessage, Thread
+from agentws.client.frames import Thread
 from agentws.client.text import cells
 from agentws.client.view import Line, ThreadView, history_lines, thread_lines
+from agentws.wire.answers import HistoryMessage
 
 from .events import event
 
@@ -152,7 +153,7 @@ def test_nothing_is_wider_than_the_terminal_or_moves_its_cursor(width: int) -> N
         assert text.isprintable()
 
 
-def message(role: str, content: str, status: str = "completed") -> HistoryMessage:
+def message(role: Literal["user", "assistant"], content: str, status: str = "completed") -> HistoryMessage:
     return HistoryMessage(
         message_id="m",
         role=role,
