@@ -178,8 +178,10 @@ class Session:
                 if answer.duplicate:
                     # The first one's thread may be gone; a subscription of our own hears of it.
                     self.resume(thread_id)
-            case ThreadDeleted(thread_id=thread_id) if self._cursors.pop(thread_id, None):
-                output.append(Gone(thread_id, "deleted"))
+            case ThreadDeleted(thread_id=thread_id):
+                # Whoever asked for it is answered; it is news where another one did.
+                if self._cursors.pop(thread_id, None) and answer.id not in self._pending:
+                    output.append(Gone(thread_id, "deleted"))
         if answer.id in self._pending:
             del self._pending[answer.id]
             output.append(Answered(answer.id, answer))

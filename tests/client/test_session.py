@@ -207,6 +207,16 @@ def test_a_thread_that_is_gone_is_told_once(ended: dict[str, Any], gone: list[Ou
     assert told(session, ended, ended) == gone
 
 
+def test_a_thread_that_was_deleted_from_here_is_answered_and_no_news() -> None:
+    session = Session()
+    following(session)
+    frame_id = session.request("delete_thread", {"thread_id": "t"})
+    deleted = {"type": "thread_deleted", "timestamp": "now", "thread_id": "t"}
+    (answered,) = told(session, {**deleted, "id": frame_id}, {**deleted, "id": None})
+    assert isinstance(answered, Answered)
+    assert session.followed == {}
+
+
 def test_a_changed_epoch_is_subscribed_to_again() -> None:
     session = Session()
     following(session)
