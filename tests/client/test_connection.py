@@ -202,16 +202,16 @@ async def test_a_server_that_goes_away_in_peace_is_come_back_to(
 async def test_a_caller_that_takes_nothing_costs_bounded_memory_and_is_answered(
     server: ServerProcess, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "MOST_UPDATES", 10)
+    monkeypatch.setattr(link, "MOST_UPDATES", 3)
     user = fresh("user")
     async with Client(server.http_url, user=user) as slow, Client(server.http_url, user=user) as other:
-        accepted = await slow.start("200", agent="stream")
+        accepted = await slow.start("400", agent="stream")
         await other.follow(accepted.thread_id)
         await ended(other, accepted.run_id)
         held = []
         while (update := slow.waiting_update()) is not None:
             held.append(update)
-        assert len(held) <= 10
+        assert len(held) <= 4
         fold = RunFold(accepted.run_id)
         for update in held:
             assert isinstance(update, Event)
@@ -222,7 +222,7 @@ async def test_a_caller_that_takes_nothing_costs_bounded_memory_and_is_answered(
             update = await anext(slow)
             assert isinstance(update, Event)
             fold.feed(update)
-        assert fold.text == words(200)
+        assert fold.text == words(400)
 
 
 async def test_what_the_server_refuses_is_raised_with_its_code(server: ServerProcess) -> None:

@@ -150,21 +150,20 @@ async def test_history_shows_the_latest_messages(server: ServerProcess) -> None:
 
 async def test_what_happens_in_another_thread_is_not_shown(server: ServerProcess) -> None:
     async with talking(server, fresh("user"), "slow") as talk:
+        # Nothing of it is taken before the other thread is shown.
         await talk.say("left alone", wait=False)
-        await talk.until(lambda update: isinstance(update, Event) and update.type == "agent_message")
-        left = talk.conversation.thread_id
+        await talk.client.stop(thread_id=talk.conversation.thread_id)
         await talk.conversation.new("")
-        await talk.client.stop(thread_id=left)
         await talk.say("another", wait=False)
-        shown = await talk.until(
-            lambda update: (
-                isinstance(update, Event)
-                and update.type == "agent_message"
-                and update.thread_id == talk.conversation.thread_id
-            )
-        )
-        assert shown == []
-        assert talk.conversation.view.busy
+        taken: list[str] = []
+
+        def is_of_the_other(update: Update) -> bool:
+            taken.extend([update.thread_id] if isinstance(update, Event) else [])
+            return taken[-1:] == [talk.conversation.thread_id] and isinstance(update, Event) and update.seq > 1
+
+        assert await talk.until(is_of_the_other) == []
+        assert len(set(taken)) == 2
+        assert len(talk.conversation.view.busy) == 1
 
 
 async def test_a_message_that_is_refused_is_no_run(server: ServerProcess) -> None:
