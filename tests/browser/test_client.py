@@ -1,5 +1,6 @@
 """The JavaScript client on its own: events folded into runs, requests repeated, errors, what it refuses to send."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -100,7 +101,8 @@ CONNECT = """
 
 
 async def ran(page: Page, script: str) -> Any:
-    return await page.evaluate("async () => {" + CONNECT + script + "}")
+    async with asyncio.timeout(60):
+        return await page.evaluate("async () => {" + CONNECT + script + "}")
 
 
 async def test_requests_made_before_the_connection_are_answered_and_a_key_runs_once(page: Page) -> None:
