@@ -7,7 +7,7 @@ import pytest
 from agentws.client.frames import Thread
 from agentws.client.text import cells
 from agentws.client.view import Line, ThreadView, history_lines, thread_lines
-from agentws.wire.answers import HistoryMessage
+from agentws.wire.answers import HistoryMessage, RunStatus
 
 from .events import event
 
@@ -153,7 +153,7 @@ def test_nothing_is_wider_than_the_terminal_or_moves_its_cursor(width: int) -> N
         assert text.isprintable()
 
 
-def message(role: Literal["user", "assistant"], content: str, status: str = "completed") -> HistoryMessage:
+def message(role: Literal["user", "assistant"], content: str, status: RunStatus = "completed") -> HistoryMessage:
     return HistoryMessage(
         message_id="m",
         role=role,
