@@ -227,6 +227,7 @@ def _make_dispatcher(
         node=engine.may_claim,
         draining=lambda: engine.drain.retry_after_ms,
         tally=tally,
+        meter=around.metrics.runs,
     )
     conversations = Conversations(
         threads=threads,

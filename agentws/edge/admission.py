@@ -43,7 +43,7 @@ class Admission:
             raise Fault("database_unavailable") from error
         except Exception as error:
             correlation_id = secrets.token_hex(8)
-            log.exception("cannot authenticate (correlation_id=%s)", correlation_id)
+            log.exception("cannot authenticate", extra={"correlation_id": correlation_id})
             failure = Fault("internal_error")
             failure.details = {"correlation_id": correlation_id}
             raise failure from error

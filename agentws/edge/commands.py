@@ -42,18 +42,13 @@ class Commands:
         except Fault as fault:
             self._refuse(caller, name, frame_id, fault)
         except StoreUnavailable as error:
-            log.warning("connection %s: %s: database unavailable: %s", caller.connection_id, name, error)
+            log.warning("%s: database unavailable: %s", name, error)
             self._refuse(caller, name, frame_id, Fault("database_unavailable", text=_failed(name)))
         except Exception:
             failure = Fault("internal_error", text=_failed(name))
             correlation_id = secrets.token_hex(8)
             failure.details = {"correlation_id": correlation_id}
-            log.exception(
-                "connection %s: %s failed inside the server (correlation_id=%s)",
-                caller.connection_id,
-                name,
-                correlation_id,
-            )
+            log.exception("%s failed inside the server", name, extra={"correlation_id": correlation_id})
             self._refuse(caller, name, frame_id, failure)
 
     def _refuse(self, caller: Caller, name: str, frame_id: str | None, fault: Fault) -> None:

@@ -241,7 +241,7 @@ class Connection:
             self.answer(CredentialsExpiring(timestamp=timestamp(), expires_at=expires_at))
 
     def _expire(self) -> None:
-        log.info("connection %s: its credentials have expired", self.connection_id)
+        log.info("the connection's credentials have expired")
         self.answer(error_frame(Fault("token_expired"), frame_id=None))
         self.close(4401, "credentials expired")
 
@@ -260,7 +260,7 @@ class Connection:
                 await self._wake.wait()
         except OSError:
             self._tally.meter.send_failed()
-            log.debug("connection %s: the peer is gone", self.connection_id)
+            log.debug("the peer is gone")
         finally:
             # Nobody will take anything any more; a reader that waits for that must not wait for ever.
             self._buffer_bytes = 1 << 62

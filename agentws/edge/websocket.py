@@ -15,6 +15,7 @@ from agentws.core.limits import refuse as limit
 from agentws.core.session import error_frame
 from agentws.edge.admission import Admission
 from agentws.edge.connection import Connection, Desk
+from agentws.observe.logs import bound
 from agentws.version import VERSION
 from agentws.wire.answers import ConnectionEstablished, DrainingNotice, HandshakeResponse, ServerMessage
 from agentws.wire.codec import encode, timestamp, timestamp_at
@@ -132,14 +133,15 @@ class WebSocketEdge:
             return
         # Counted from here on, so that two upgrades at once do not both take the last place.
         self._connections.add(connection)
-        try:
-            await send({"type": "websocket.accept", "subprotocol": credentials.subprotocol})
-            self._meter.opened()
-            log.info("connection %s opened", connection.connection_id)
-            await connection.serve(receive, *self._greetings(connection))
-        finally:
-            self._connections.discard(connection)
-            log.info("connection %s closed", connection.connection_id)
+        with bound(connection_id=connection.connection_id):
+            try:
+                await send({"type": "websocket.accept", "subprotocol": credentials.subprotocol})
+                self._meter.opened()
+                log.info("connection opened")
+                await connection.serve(receive, *self._greetings(connection))
+            finally:
+                self._connections.discard(connection)
+                log.info("connection closed")
 
     def _greetings(self, connection: Connection) -> list[ServerMessage]:
         greetings: list[ServerMessage] = [

@@ -11,6 +11,7 @@ from agentws.core.framing import Origin, Record, frame
 from agentws.core.replay import Batch, Item
 from agentws.core.run import Accepted, RunKey, Wanted
 from agentws.observe.frames import FrameTally, StartFate
+from agentws.observe.meters import RunMeter
 from agentws.ports import Broker, Caller, Starts, ThreadKey
 from agentws.runtime.stopping import Stopper
 from agentws.runtime.worker import Worker
@@ -32,6 +33,7 @@ class Starter:
         node: the node that may claim runs now; None while this process has no lease.
         draining: where this process goes away, the milliseconds after which a refused start may be tried again.
         tally: who is told what became of each start.
+        meter: who is told of the events written here.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Starter:
         node: Callable[[], int | None],
         draining: Callable[[], int | None],
         tally: FrameTally,
+        meter: RunMeter,
     ) -> None:
+        self._meter = meter
         self._starts = starts
         self._broker = broker
         self._worker = worker
@@ -152,6 +156,7 @@ class Starter:
 
     def _publish_queued(self, caller: Caller, accepted: Accepted, agent: str) -> None:
         """Tells of the first event of a run that waits, or, where it no longer does, that there are events."""
+        self._meter.committed(EventType.AGENT_QUEUED)
         items: list[Item] = []
         if accepted.position:
             origin = Origin(

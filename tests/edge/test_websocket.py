@@ -81,7 +81,8 @@ async def test_a_failure_of_the_server_is_told_safely_and_logged_with_its_id(
         assert error["message"] == "Failed to process create_thread. Please try again."
         assert "secret" not in json.dumps(error)
         await client.run("and on", agent="echo")
-    logged = [record for record in caplog.records if error["details"]["correlation_id"] in record.getMessage()]
+    correlation_id = error["details"]["correlation_id"]
+    logged = [record for record in caplog.records if getattr(record, "correlation_id", None) == correlation_id]
     assert [record.levelno for record in logged] == [logging.ERROR]
     assert logged[0].exc_info is not None
 
