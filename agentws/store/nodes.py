@@ -89,7 +89,7 @@ class PgNodes:
         ):
             principal = Principal(row["tenant_id"], row["user_id"])
             rows = await self._database.user(
-                principal, "SELECT agentws.purge_deleted($1,$2,$3,$4) AS n", row["thread_no"], limit
+                principal, "SELECT agentws.purge_deleted($1,$2,$3,$4,$5) AS n", row["thread_id"], row["epoch"], limit
             )
             removed += rows[0]["n"]
         return removed

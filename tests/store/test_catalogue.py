@@ -349,7 +349,8 @@ async def test_no_unit_of_work_for_one_user_sees_or_changes_anothers_rows(
         gone = await owner.fetchrow("SELECT * FROM agentws.deleted_thread WHERE (tenant_id, user_id) = ('', 'ann')")
         assert gone is not None
         assert await store.records(whose, ThreadId("gone"), epoch=gone["epoch"], after_seq=0, limit=9) == []
-        assert (await pool.user(whose, "SELECT agentws.purge_deleted($1,$2,$3,9) AS n", gone["thread_no"]))[0]["n"] == 0
+        purged = await pool.user(whose, "SELECT agentws.purge_deleted($1,$2,'gone',$3,9) AS n", gone["epoch"])
+        assert purged[0]["n"] == 0
         assert (await pool.user(whose, "SELECT agentws.begin_run($1,$2,$3,$4,1) AS c", "u", at_work.run_no))[0][
             "c"
         ] is None

@@ -17,9 +17,16 @@ TABLES = {
     "thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread", "ticket",
 }  # fmt: skip
 KEYS = {f"{table}_pkey" for table in TABLES} | {"run_by_name", "run_queue_stops_unfollowed"}
-# Statements that are meant to read a table from end to end, which is bounded otherwise: how many runs wait is counted
+# Statements that are meant to read a table from end to end, which is bounded otherwise. How many runs wait is counted
 # only for a start that has to wait, up to the limit.
-WHOLE = {"SELECT 1 FROM run_queue WHERE owner IS NULL LIMIT p_limit": "run_queue"}
+WHOLE = {
+    "SELECT 1 FROM run_queue WHERE owner IS NULL LIMIT p_limit": "run_queue",
+    # A user's threads, which a limit bounds, are sorted by their times: an index would cost each change of a head.
+    "ORDER BY t.updated_at DESC, t.thread_no DESC LIMIT p_limit": "thread_head",
+    # Now and then, of what is there for a minute or an hour.
+    "FROM deleted_thread d\n        WHERE d.deleted_at <": "deleted_thread",
+    "DELETE FROM ticket WHERE expires_at <": "ticket",
+}
 # A user's rows lie together: a scan that has only the user's part of a key reads all of them.
 TOO_MANY = 100
 
@@ -42,8 +49,23 @@ INSERT INTO run (user_id, run_no, run_id, thread_no, turn, kind, agent, status, 
         CASE WHEN place = {RUNS_OF_A_THREAD} - 1 THEN 'running' ELSE 'completed' END, 1,
         place * {EVENTS_OF_A_RUN} + 1, place * {EVENTS_OF_A_RUN} + 1, now() FROM r;
 INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent, owner, fence, begun_fence, ordinal)
-    SELECT CASE WHEN thread_no < 3 THEN 'ann' ELSE 'u' || thread_no END, run_no, 't' || thread_no, thread_no,
+    SELECT CASE WHEN thread_no < 5 THEN 'ann' ELSE 'u' || thread_no END, run_no, 't' || thread_no, thread_no,
         (place + 1) * 65536, 'demo', 1, 1, 1, {EVENTS_OF_A_RUN} FROM r WHERE place = {RUNS_OF_A_THREAD} - 1;
+INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent)
+    SELECT 'w' || n, {2 * RUNS} + n, 't', {RUNS} + n, 65536, 'demo' FROM generate_series(1, 10000) n;
+UPDATE run_queue SET stops_unfollowed = true, followed_at = now() WHERE owner = 1 AND thread_no % 20 = 7;
+INSERT INTO run (user_id, run_no, run_id, thread_no, turn, kind, agent, status, first_seq)
+    SELECT 'ann', {RUNS} + n, 'waits' || n, 4, {RUNS_OF_A_THREAD} * 65536 + n, 'chat', 'demo', 'queued', 100
+    FROM generate_series(1, 3) n;
+INSERT INTO run_queue (user_id, run_no, thread_id, thread_no, turn, agent)
+    SELECT 'ann', run_no, 't4', 4, turn, 'demo' FROM run WHERE status = 'queued';
+UPDATE thread_head SET waiting = 3 WHERE thread_id = 't4';
+INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
+    SELECT 'ann', 4, turn, 0, run_no, run_no, 'hello' FROM run WHERE status = 'queued';
+INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
+    SELECT 'ann', {RUNS} + 1, n * 65536, 0, n, 17, 'hello' FROM generate_series(1, 1000) n;
+INSERT INTO ticket (hash, user_id, expires_at)
+    SELECT sha256(n::text::bytea), 'ann', now() + interval '1 hour' FROM generate_series(1, {RUNS}) n;
 INSERT INTO deleted_thread (user_id, thread_id, epoch, thread_no, last_seq)
     SELECT 'ann', 't' || n, 'old', {2 * RUNS} + n, 9 FROM generate_series(1, {RUNS}) n;
 INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, thread_no, epoch, seq)
@@ -63,6 +85,11 @@ ACCEPT = (
     "SELECT * FROM agentws.accept('', 'ann', $1, $2, $3, $4, true, 'chat', 'demo', 'x', NULL, 1, $5, 'x', $6, 'queue',"
     " false, NULL, 0, 50, 50)"
 )
+ACCEPT_BUSY = (
+    "SELECT * FROM agentws.accept('', 'ann', $1, NULL, $2, $3, false, 'chat', 'demo', 'x', NULL, 1, NULL, NULL, false,"
+    " $4, true, NULL, 0, 0, 0)"
+)
+PURGE = "SELECT agentws.purge_deleted('', 'ann', 't2', 'e', 60)"
 APPEND = (
     "SELECT * FROM agentws.append('', 'ann', 't1', $1, 1, 1::smallint, $2, $3, $4, $5, 'answer', NULL, 1, '{demo}')"
 )
@@ -95,6 +122,46 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     ),
     "make a thread": ("SELECT * FROM agentws.create_thread('', 'ann', 'made', $1, NULL, NULL, 0)", [new_number()]),
     "find a thread": ("SELECT * FROM agentws.create_thread('', 'ann', 't5', $1, NULL, NULL, 0)", [new_number()]),
+    "make one thread too many": (
+        "SELECT * FROM agentws.create_thread('', 'ann', 'more', $1, NULL, NULL, 50)", [new_number()],
+    ),
+    "reject": (ACCEPT_BUSY, ["t4", 1 << 54, "b1", "reject"]),
+    "interrupt what runs": (ACCEPT_BUSY, ["t1", 1 << 55, "b2", "interrupt"]),
+    "interrupt before one that waits": (ACCEPT_BUSY, ["t1", 1 << 56, "b3", "interrupt"]),
+    "interrupt where no gap is left": (ACCEPT_BUSY, ["t4", 1 << 57, "b4", "interrupt"]),
+    "read a thread": ("SELECT * FROM agentws.read_thread('', 'ann', 't4')", []),
+    "change a thread": ("SELECT * FROM agentws.update_thread('', 'ann', 't4', 'T', NULL)", []),
+    "list threads": ("SELECT * FROM agentws.list_threads('', 'ann', 50, NULL, NULL)", []),
+    "list earlier threads": ("SELECT * FROM agentws.list_threads('', 'ann', 50, $1, $2)", [1 << 60, 1]),
+    "read a history": ("SELECT * FROM agentws.read_history('', 'ann', 'quiet1', 50, NULL, NULL)", []),
+    "read a long history back": (
+        "SELECT * FROM agentws.read_messages('', 'ann', $1, $2, $3, 0::smallint, 50)", [RUNS + 1, 1 << 60, 500 * 65536],
+    ),
+    "read earlier history": (
+        "SELECT * FROM agentws.read_history('', 'ann', 'quiet1', 50, $1, $2)", [500 * 65536, 0],
+    ),
+    "delete a thread": ("SELECT * FROM agentws.delete_thread('', 'ann', 't4', '{}')", []),
+    "delete another": ("SELECT * FROM agentws.delete_thread('', 'ann', 't2', '{}')", []),
+    "stop a run of a deleted thread": (STOP, ["waits1", None, None]),
+    "read events of a deleted thread": ("SELECT * FROM agentws.read_events('', 'ann', 't2', 'e', 20, 50, 10000)", []),
+    "read the ends of deleted threads": (
+        "SELECT * FROM agentws.read_heads($1, $2, $3, $4)",
+        [[""] * 100, ["ann"] * 100, [f"t{n}" for n in range(900, 1000)], ["old"] * 100],
+    ),
+    "purge events": (PURGE, []),
+    "purge more events": (PURGE, []),
+    "purge messages and runs": (PURGE, []),
+    "purge a thread": (PURGE, []),
+    "give new epochs": ("SELECT * FROM agentws.new_epoch(NULL, NULL, NULL, 50)", []),
+    "give more new epochs": ("SELECT * FROM agentws.new_epoch('', 'ann', 't5', 50)", []),
+    "find unfollowed runs": ("SELECT * FROM agentws.find_unfollowed(40)", []),
+    "note followed runs": (
+        "SELECT agentws.mark_followed($1, $2, $3)",
+        [[""] * 40, [f"u{n}" for n in range(7, 807, 20)], [20 * n + 19 for n in range(7, 807, 20)]],
+    ),
+    "find deleted threads": ("SELECT * FROM agentws.find_deleted('1 hour', 10)", []),
+    "redeem a ticket": ("SELECT * FROM agentws.redeem_ticket(sha256('7'))", []),
+    "purge tickets": ("SELECT agentws.purge_tickets()", []),
 }  # fmt: skip
 
 

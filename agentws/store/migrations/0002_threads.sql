@@ -492,7 +492,7 @@ END $$;
 -- The newest p_limit messages of a thread before a place (turn, role), newest first, each with its thread's numbers, all
 -- of one snapshot; one row without a message where there is none, no row where there is no such thread.
 CREATE FUNCTION read_history(
-    p_tenant text, p_user text, p_thread_id text, p_limit integer, p_before_turn bigint, p_before_role smallint)
+    p_tenant text, p_user text, p_thread_id text, p_limit integer, p_before_turn bigint, p_before_role bigint)
 RETURNS TABLE (epoch text, last_seq bigint, resume_after bigint, message_no bigint, turn bigint, role smallint, content text,
     run_id text, status text, seq bigint, created_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
@@ -500,6 +500,9 @@ DECLARE
     h thread_head;
     m message;
     r run;
+    -- In variables: row-level security keeps an expression from becoming a bound of the index.
+    v_before_turn bigint := coalesce(p_before_turn, 9223372036854775807);
+    v_before_role bigint := coalesce(p_before_role, 0);
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
     SELECT * INTO h FROM thread_head x
@@ -511,7 +514,7 @@ BEGIN
     resume_after := (view_of(p_tenant, p_user, h)).resume_after;
     FOR m IN SELECT * FROM message x
         WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_no = h.thread_no
-            AND (p_before_turn IS NULL OR (x.turn, x.role) < (p_before_turn, p_before_role))
+            AND (x.turn, x.role) < (v_before_turn, v_before_role)
         ORDER BY x.turn DESC, x.role DESC LIMIT p_limit
     LOOP
         SELECT * INTO r FROM run x WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = m.run_no;
@@ -613,36 +616,39 @@ BEGIN
 END $$;
 
 -- Removes up to p_limit rows of a deleted thread; how many; 0: nothing is left of it, nor its mark.
-CREATE FUNCTION purge_deleted(p_tenant text, p_user text, p_thread_no bigint, p_limit integer) RETURNS integer
+CREATE FUNCTION purge_deleted(p_tenant text, p_user text, p_thread_id text, p_epoch text, p_limit integer) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     n integer;
+    v_thread_no bigint;
     v_runs bigint[];
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
-    PERFORM 1 FROM deleted_thread WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = p_thread_no FOR UPDATE;
+    SELECT thread_no INTO v_thread_no FROM deleted_thread
+        WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND epoch = p_epoch FOR UPDATE;
     IF NOT FOUND THEN
         RETURN 0;
     END IF;
-    DELETE FROM event WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = p_thread_no AND seq <= (
+    DELETE FROM event WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = v_thread_no AND seq <= (
         SELECT max(x.seq) FROM (SELECT e.seq FROM event e WHERE e.tenant_id = p_tenant AND e.user_id = p_user
-            AND e.thread_no = p_thread_no ORDER BY e.seq LIMIT p_limit) x);
+            AND e.thread_no = v_thread_no ORDER BY e.seq LIMIT p_limit) x);
     GET DIAGNOSTICS n = ROW_COUNT;
     IF n > 0 THEN
         RETURN n;
     END IF;
     -- Each run has a message of its user; runs have no index by thread.
-    WITH gone AS (DELETE FROM message WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = p_thread_no
+    WITH gone AS (DELETE FROM message WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = v_thread_no
         AND turn <= (SELECT max(x.turn) FROM (SELECT m.turn FROM message m WHERE m.tenant_id = p_tenant
-            AND m.user_id = p_user AND m.thread_no = p_thread_no ORDER BY m.turn LIMIT p_limit) x)
+            AND m.user_id = p_user AND m.thread_no = v_thread_no ORDER BY m.turn LIMIT p_limit) x)
         RETURNING run_no)
         SELECT count(*), array_agg(run_no) INTO n, v_runs FROM gone;
     IF n > 0 THEN
         DELETE FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = ANY (v_runs);
         RETURN n;
     END IF;
-    DELETE FROM thread WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = p_thread_no;
-    DELETE FROM deleted_thread WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = p_thread_no;
+    DELETE FROM thread WHERE tenant_id = p_tenant AND user_id = p_user AND thread_no = v_thread_no;
+    DELETE FROM deleted_thread
+        WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND epoch = p_epoch;
     RETURN 0;
 END $$;
 
@@ -686,6 +692,24 @@ BEGIN
     END LOOP;
 END $$;
 
+-- Messages of the turns before p_turn (and, paging back, before a message), newest first.
+CREATE OR REPLACE FUNCTION read_messages(
+    p_tenant text, p_user text, p_thread_no bigint, p_turn bigint, p_before_turn bigint, p_before_role smallint, p_limit integer)
+RETURNS TABLE (turn bigint, role smallint, content text, run_id text, created_at timestamptz)
+LANGUAGE plpgsql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+DECLARE
+    -- In variables: row-level security keeps an expression from becoming a bound of the index.
+    v_before_turn bigint := coalesce(p_before_turn, p_turn);
+    v_before_role smallint := coalesce(p_before_role, 0);
+BEGIN
+    PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
+    RETURN QUERY SELECT m.turn, m.role, m.content, r.run_id, m.created_at
+        FROM message m JOIN run r ON r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = m.run_no
+        WHERE m.tenant_id = p_tenant AND m.user_id = p_user AND m.thread_no = p_thread_no AND m.turn < p_turn
+            AND (m.turn, m.role) < (v_before_turn, v_before_role)
+        ORDER BY m.turn DESC, m.role DESC LIMIT p_limit;
+END $$;
+
 -- Units of work of the system: no content passes here ----------------------------------------------------------
 
 -- The last numbers of many threads at once; for whoever follows them and may have missed a hint. Of a thread that was
@@ -701,7 +725,8 @@ LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
     WHERE h.epoch IS NOT NULL OR d.epoch IS NOT NULL
 $$;
 
--- Gives up to p_limit threads a new epoch, in the order of their keys after the one that is given; the last one's key.
+-- Gives up to p_limit threads a new epoch, in the order of their keys after the one that is given (null: from the first);
+-- the last one's key.
 CREATE FUNCTION new_epoch(
     p_tenant text, p_user text, p_thread text, p_limit integer,
     OUT o_count integer, OUT o_tenant text, OUT o_user text, OUT o_thread text
@@ -711,7 +736,7 @@ DECLARE
 BEGIN
     o_count := 0;
     FOR k IN SELECT h.tenant_id, h.user_id, h.thread_id FROM thread_head h
-        WHERE p_tenant IS NULL OR (h.tenant_id, h.user_id, h.thread_id) > (p_tenant, p_user, p_thread)
+        WHERE (h.tenant_id, h.user_id, h.thread_id) > (coalesce(p_tenant, ''), coalesce(p_user, ''), coalesce(p_thread, ''))
         ORDER BY h.tenant_id, h.user_id, h.thread_id LIMIT p_limit FOR UPDATE
     LOOP
         UPDATE thread_head h SET epoch = left(replace(gen_random_uuid()::text, '-', ''), 12)
@@ -741,9 +766,9 @@ $$;
 
 -- Threads that were deleted at least p_age ago and are not gone yet, the oldest first.
 CREATE FUNCTION find_deleted(p_age interval, p_limit integer)
-RETURNS TABLE (tenant_id text, user_id text, thread_no bigint)
+RETURNS TABLE (tenant_id text, user_id text, thread_id text, epoch text)
 LANGUAGE sql STABLE SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
-    SELECT d.tenant_id, d.user_id, d.thread_no FROM deleted_thread d
+    SELECT d.tenant_id, d.user_id, d.thread_id, d.epoch FROM deleted_thread d
         WHERE d.deleted_at < clock_timestamp() - p_age ORDER BY d.deleted_at LIMIT p_limit
 $$;
 
