@@ -31,6 +31,10 @@ COMMENT ON COLUMN run_queue.followed_at IS 'When a connection was last known to 
 -- Neither its columns nor its condition ever change in a row, so that no update of one stops being heap-only.
 CREATE INDEX run_queue_stops_unfollowed ON run_queue (tenant_id, user_id, thread_id) WHERE stops_unfollowed;
 
+-- Where a thread's row is removed, this would read all runs of its user, which have no index by thread; each new run would
+-- lock the row. Nobody but the functions below writes, and a thread's runs go before it.
+ALTER TABLE run DROP CONSTRAINT run_tenant_id_user_id_thread_no_fkey;
+
 DO $$
 DECLARE t text;
 BEGIN
