@@ -58,10 +58,14 @@ class Housekeeper:
 
     async def _look(self) -> None:
         found = await self._nodes.find_unfollowed(limit=_MOST_RUNS)
-        followed = [run for run in found if self._follows(ThreadKey(run.principal, run.thread_id))]
+        followed: list[Unfollowed] = []
+        unfollowed: list[Unfollowed] = []
+        for run in found:
+            follows = self._follows(ThreadKey(run.principal, run.thread_id))
+            (followed if follows else unfollowed).append(run)
         if followed:
             await self._nodes.mark_followed(followed)
-        await self._stop([run for run in found if run not in followed and run.idle_s >= self._most_idle_s])
+        await self._stop([run for run in unfollowed if run.idle_s >= self._most_idle_s])
 
     async def _stop(self, runs: Sequence[Unfollowed]) -> None:
         for run in runs:
