@@ -93,6 +93,7 @@ class Connection:
         self._following = Following(desk.feed, self, credentials.principal, most=desk.limits.subscriptions)
         self._patience = Patience(most=_MOST_REFUSALS, seconds=_REFUSALS_S)
         self._closing = False
+        self._is_deaf = False
 
     # As a caller
 
@@ -204,7 +205,7 @@ class Connection:
                 sender.cancel()
         finally:
             self._expiry.stop()
-            self._following.clear()
+            self._following.end()
 
     async def _read_all(self, receive: Receive) -> None:
         while True:
@@ -214,7 +215,7 @@ class Connection:
             if self._closing:
                 continue
             await self._take(event.get("text"))
-            while self._bytes > self._buffer_bytes:
+            while self._bytes > self._buffer_bytes and not self._is_deaf:
                 self._room.clear()
                 await self._room.wait()
 
@@ -263,9 +264,9 @@ class Connection:
             log.debug("the peer is gone")
         finally:
             # Nobody will take anything any more; a reader that waits for that must not wait for ever.
-            self._buffer_bytes = 1 << 62
+            self._is_deaf = True
             self._room.set()
-            self._following.clear()
+            self._following.end()
 
     async def _send_rest(self) -> None:
         """Sends what the journal is being asked for now, if it comes soon; the client would get it by resuming."""

@@ -26,6 +26,7 @@ class Following:
         self._principal = principal
         self._most = most
         self._subscriptions: dict[ThreadId, Subscription] = {}
+        self._is_over = False
 
     def __len__(self) -> int:
         return len(self._subscriptions)
@@ -63,8 +64,9 @@ class Following:
         if self._subscriptions.get(subscription.key.thread_id) is subscription:
             del self._subscriptions[subscription.key.thread_id]
 
-    def clear(self) -> None:
-        """Follows nothing any more."""
+    def end(self) -> None:
+        """Follows nothing any more, whatever is added later: nobody would take it."""
+        self._is_over = True
         for thread_id in tuple(self._subscriptions):
             self.remove(thread_id)
 
@@ -84,6 +86,8 @@ class Following:
     def _subscribe(
         self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool, announce: tuple[str | None] | None
     ) -> None:
+        if self._is_over:
+            return
         self._subscriptions[thread_id] = self._feed.subscribe(
             self._follower,
             ThreadKey(self._principal, thread_id),
