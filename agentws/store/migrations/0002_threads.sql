@@ -586,16 +586,19 @@ BEGIN
     SELECT last_seq INTO v_seq FROM thread_head
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = q.thread_id;
     SELECT * INTO r FROM run WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = q.run_no;
+    -- What tools were given and returned may hold NUL, of which PostgreSQL's JSON makes no text, whatever is asked of it.
     SELECT string_agg(x.body::json ->> 'text', '' ORDER BY x.seq) FILTER (WHERE x.type = 'agent_message'),
-            coalesce(array_agg(x.body::json ->> 'execution_id') FILTER (WHERE x.type = 'tool_completed'), '{}')
+            coalesce(array_agg(replace(x.body, '\u0000', '\ufffd')::json ->> 'execution_id')
+                FILTER (WHERE x.type = 'tool_completed'), '{}')
         INTO v_text, v_closed FROM event x
         WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_no = q.thread_no AND x.seq >= r.first_seq
             AND x.run_no = q.run_no AND x.attempt = q.attempt AND x.type IN ('agent_message', 'tool_completed');
     FOR e IN SELECT * FROM event x
         WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_no = q.thread_no AND x.seq >= r.first_seq
             AND x.run_no = q.run_no AND x.attempt = q.attempt AND x.type = 'tool_executing'
-            AND x.body::json ->> 'execution_id' <> ALL (v_closed) ORDER BY x.seq
+            AND replace(x.body, '\u0000', '\ufffd')::json ->> 'execution_id' <> ALL (v_closed) ORDER BY x.seq
     LOOP
+        e.body := replace(e.body, '\u0000', '\ufffd');
         v_seq := v_seq + 1; v_ordinal := v_ordinal + 1;
         INSERT INTO event (tenant_id, user_id, thread_no, seq, run_no, ordinal, attempt, type, body, at)
             VALUES (p_tenant, p_user, q.thread_no, v_seq, q.run_no, v_ordinal, q.attempt, 'tool_completed',
