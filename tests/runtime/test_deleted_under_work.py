@@ -2,8 +2,9 @@
 
 import asyncio
 
-import agentws
 import pytest
+
+import agentws
 
 from ..conftest import StartService
 from ..peers import peer
