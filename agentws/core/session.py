@@ -98,9 +98,16 @@ class Session:
         """The thread of starts that name none."""
         return self._current
 
-    def make_current(self, thread_id: ThreadId | None) -> None:
+    def make_current(self, thread_id: ThreadId) -> None:
         """Sets the current thread; a reserved one has been made with it."""
         self._current = thread_id
+        if self.reserved is not None and thread_id == self.reserved[0]:
+            self.reserved = None
+
+    def forget(self, thread_id: ThreadId) -> None:
+        """A thread was deleted: it is neither current any more, nor can a start make it."""
+        if self._current == thread_id:
+            self._current = None
         if self.reserved is not None and thread_id == self.reserved[0]:
             self.reserved = None
 

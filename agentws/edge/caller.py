@@ -45,7 +45,9 @@ class RequestCaller:
     def reserved_thread(self) -> tuple[ThreadId, ThreadNo] | None:
         return None
 
-    def make_current(self, thread_id: ThreadId | None) -> None: ...
+    def make_current(self, thread_id: ThreadId) -> None: ...
+
+    def forget(self, thread_id: ThreadId) -> None: ...
 
     def answer(self, frame: ServerMessage) -> None:
         self._tally.sent(frame)

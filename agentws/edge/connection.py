@@ -118,8 +118,11 @@ class Connection:
         """When its credentials expire, in seconds since the epoch; None: never."""
         return self._expiry.at
 
-    def make_current(self, thread_id: ThreadId | None) -> None:
+    def make_current(self, thread_id: ThreadId) -> None:
         self._session.make_current(thread_id)
+
+    def forget(self, thread_id: ThreadId) -> None:
+        self._session.forget(thread_id)
 
     @property
     def is_following(self) -> bool:
@@ -182,8 +185,8 @@ class Connection:
 
     def ended(self, subscription: Subscription, *, deleted: bool) -> None:
         self._following.forget(subscription)
-        if deleted and self.current_thread == subscription.key.thread_id:
-            self.make_current(None)
+        if deleted:
+            self.forget(subscription.key.thread_id)
 
     # The connection itself
 

@@ -46,7 +46,10 @@ class Caller(Protocol):
     def reserved_thread(self) -> tuple[ThreadId, ThreadNo] | None:
         """A thread that this caller alone may make, by its first start (section 7)."""
 
-    def make_current(self, thread_id: ThreadId | None) -> None: ...
+    def make_current(self, thread_id: ThreadId) -> None: ...
+
+    def forget(self, thread_id: ThreadId) -> None:
+        """A thread was deleted: it is not current any more, nor reserved."""
 
     def answer(self, frame: ServerMessage) -> None:
         """Sends a frame, before everything that is sent to this caller later."""

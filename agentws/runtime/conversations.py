@@ -141,8 +141,7 @@ class Conversations:
             self._statistics.run_ended(kind, "stopped")
         for running in deleted.running:
             self._worker.revoke(RunKey(principal.tenant_id, principal.user_id, running))
-        if caller.current_thread == thread_id:
-            caller.make_current(None)
+        caller.forget(thread_id)
         last = ThreadDeleted(id=message.id, timestamp=timestamp(), thread_id=thread_id)
         finished = caller.finish(thread_id, deleted, last)
         end = Batch(epoch=deleted.epoch, after_seq=deleted.last_seq, last_seq=deleted.last_seq, deleted=True)

@@ -84,8 +84,7 @@ class Starter:
             if fault.code != "thread_not_found" or message.thread_id is not None or current is None:
                 raise
             # The current thread was deleted by somebody else: there is none.
-            if caller.current_thread == current:
-                caller.make_current(None)
+            caller.forget(current)
             await self._accept(caller, message, agent, fate)
 
     async def _accept(self, caller: Caller, message: Start, agent: str, fate: StartFate) -> None:
@@ -132,10 +131,9 @@ class Starter:
         )
 
     def _answer(self, caller: Caller, message: Start, accepted: Accepted) -> None:
-        makes_current = caller.current_thread is None or (
-            caller.reserved_thread is not None and caller.reserved_thread[0] == accepted.thread_id
-        )
-        if message.thread_id is None and makes_current and accepted.thread_exists:
+        made_reserved = caller.reserved_thread is not None and caller.reserved_thread[0] == accepted.thread_id
+        makes_current = made_reserved or (message.thread_id is None and caller.current_thread is None)
+        if makes_current and accepted.thread_exists:
             caller.make_current(accepted.thread_id)
         caller.answer(
             RequestAccepted(

@@ -102,9 +102,13 @@ class PgStarts:
             except (StoreUnavailable, asyncpg.UniqueViolationError) as error:
                 # It may have committed, or another with the same key or run id has, at the same instant; the same call
                 # sees which, and is accepted only once.
+                taken = getattr(error, "constraint_name", None)
+                if taken == "thread_pkey":
+                    # The thread that this one would make was made with this number before, and has been deleted.
+                    raise Fault("thread_not_found") from error
                 if not left:
                     raise
-                if not again and getattr(error, "constraint_name", None) == "run_pkey":
+                if not again and taken == "run_pkey":
                     wanted = _renumbered(wanted)
                 else:
                     again = True

@@ -45,7 +45,8 @@ COMMANDS: list[tuple[dict[str, Any], Handled]] = [
 
 def session(*, current: str | None = None) -> Session:
     made = Session(Principal("acme", "me"), ConnectionId("conn-1"))
-    made.make_current(None if current is None else ThreadId(current))
+    if current is not None:
+        made.make_current(ThreadId(current))
     return made
 
 

@@ -101,14 +101,19 @@ BEGIN
         END IF;
     END IF;
     IF p_again THEN
-        -- Claimed then and not since: the caller, who was never told, is the one who works on it.
-        SELECT 'accepted', p_thread_id, x.epoch, r.run_no, r.run_id, r.status, r.first_seq - 1, r.thread_no, r.turn,
-                r.accepted_at, r.started_seq = r.first_seq AND q.owner = p_owner AND q.fence = 1 AND q.ordinal = 1
+        -- Claimed then and not since: the caller, who was never told, is the one who works on it. Its thread may have been
+        -- deleted since.
+        SELECT 'accepted', p_thread_id, coalesce(x.epoch, d.epoch), r.run_no, r.run_id, r.status, r.first_seq - 1,
+                x.thread_no, r.turn, r.accepted_at,
+                r.started_seq = r.first_seq AND q.owner = p_owner AND q.fence = 1 AND q.ordinal = 1
             INTO outcome, o_thread_id, o_epoch, o_run_no, o_run_id, o_status, o_seq, o_thread_no, o_turn, o_at, o_claimed
-            FROM run r JOIN thread_head x
+            FROM run r LEFT JOIN thread_head x
                 ON x.tenant_id = p_tenant AND x.user_id = p_user AND x.thread_id = p_thread_id AND x.thread_no = r.thread_no
+            LEFT JOIN deleted_thread d ON d.tenant_id = p_tenant AND d.user_id = p_user AND d.thread_id = p_thread_id
+                AND d.thread_no = r.thread_no
             LEFT JOIN run_queue q ON q.tenant_id = p_tenant AND q.user_id = p_user AND q.run_no = p_run_no
-            WHERE r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = p_run_no;
+            WHERE r.tenant_id = p_tenant AND r.user_id = p_user AND r.run_no = p_run_no
+                AND coalesce(x.epoch, d.epoch) IS NOT NULL;
         IF FOUND THEN
             o_position := queue_position(p_tenant, p_user, p_run_no);
             RETURN;
