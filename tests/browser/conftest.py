@@ -4,6 +4,7 @@ import secrets
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import pytest_asyncio
@@ -86,8 +87,8 @@ async def open_tab(chromium: Browser, slow: ServerProcess) -> AsyncIterator[Open
     """
     screens: list[tuple[Screen, bool]] = []
 
-    async def open_one(server: ServerProcess | None = None, *, complains: bool = False, **options: object) -> Screen:
-        context = await chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})  # type: ignore[arg-type]
+    async def open_one(server: ServerProcess | None = None, *, complains: bool = False, **options: Any) -> Screen:
+        context = await chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
         screen = await Screen.made(context, (server or slow).http_url)
         screens.append((screen, complains))
         return screen
