@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from agentws.client.dial import NoConnection, websocket_url
 from agentws.client.errors import ClientError, ConnectFailed, Refused
-from agentws.client.frames import Thread, ThreadCreated, ThreadList, ThreadUpdated
+from agentws.client.frames import Thread, ThreadCreated, ThreadHistory, ThreadList, ThreadUpdated
 from agentws.client.link import Link, Token, Update
 from agentws.client.retry import Backoff
 from agentws.client.session import Trouble
@@ -21,7 +21,6 @@ from agentws.wire.answers import (
     StopAccepted,
     Subscribed,
     ThreadDeleted,
-    ThreadHistory,
     Unsubscribed,
 )
 

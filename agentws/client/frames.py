@@ -16,15 +16,16 @@ from agentws.wire.answers import (
     Subscribed,
     SubscriptionEnded,
     ThreadDeleted,
-    ThreadHistory,
     Unsubscribed,
 )
 
 __all__ = [
     "Answer",
+    "HistoryMessage",
     "Notice",
     "Thread",
     "ThreadCreated",
+    "ThreadHistory",
     "ThreadList",
     "ThreadUpdated",
     "UnreadableFrame",
@@ -60,6 +61,29 @@ class ThreadUpdated(_Answer, frozen=True, kw_only=True, tag="thread_updated"):
 
 class ThreadList(_Answer, frozen=True, kw_only=True, tag="thread_list"):
     threads: Sequence[Thread]
+    next_before: str | None
+
+
+class HistoryMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """A message of a thread; a later server may know more roles and statuses."""
+
+    message_id: str
+    role: str
+    content: str
+    run_id: str
+    status: str
+    seq: int
+    created_at: str
+
+
+class ThreadHistory(_Answer, frozen=True, kw_only=True, tag="thread_history"):
+    """One snapshot: following the thread from `resume_after` on goes on where the messages end."""
+
+    thread_id: str
+    epoch: str
+    last_seq: int
+    resume_after: int
+    messages: Sequence[HistoryMessage]
     next_before: str | None
 
 

@@ -9,10 +9,9 @@ from typing import Any, TypeAlias
 import msgspec
 
 from agentws.client.fold import RunFold, ToolCall
-from agentws.client.frames import Thread
+from agentws.client.frames import HistoryMessage, Thread
 from agentws.client.reader import Event
 from agentws.client.text import LineBreaker, cells, cut, one_line, safe
-from agentws.wire.answers import HistoryMessage
 
 __all__ = ["Line", "ThreadView", "history_lines", "note", "thread_lines", "user_lines"]
 

@@ -1,13 +1,12 @@
 """How a thread looks in a terminal, from literal events."""
 
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
-from agentws.client.frames import Thread
+from agentws.client.frames import HistoryMessage, Thread
 from agentws.client.text import cells
 from agentws.client.view import Line, ThreadView, history_lines, thread_lines
-from agentws.wire.answers import HistoryMessage, RunStatus
 
 from .events import event
 
@@ -153,7 +152,7 @@ def test_nothing_is_wider_than_the_terminal_or_moves_its_cursor(width: int) -> N
         assert text.isprintable()
 
 
-def message(role: Literal["user", "assistant"], content: str, status: RunStatus = "completed") -> HistoryMessage:
+def message(role: str, content: str, status: str = "completed") -> HistoryMessage:
     return HistoryMessage(
         message_id="m",
         role=role,
