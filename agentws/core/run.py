@@ -172,7 +172,7 @@ class Appended:
 class Stopped:
     """What a stop found: the ids of runs now stopping (those that waited have ended), of runs that had ended already,
 
-    the numbers of those that run, and of what kinds those were that have ended now.
+    the numbers of those that run, and the number and kind of each that has ended now.
     """
 
     thread_id: ThreadId
@@ -181,17 +181,17 @@ class Stopped:
     run_ids: list[str]
     already_ended: list[str]
     running: list[RunNo]
-    ended_kinds: list[str]
+    ended: list[tuple[RunNo, str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Deleted:
-    """A deleted thread: its last number, the numbers of runs that were at work, the kinds of all runs that it ended."""
+    """A deleted thread: its last number, the numbers of runs that were at work, number and kind of all that ended."""
 
     epoch: str
     last_seq: int
     running: list[RunNo]
-    ended_kinds: list[str]
+    ended: list[tuple[RunNo, str]]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -137,8 +137,8 @@ class Conversations:
         """Deletes a thread; its followers get its last events, and then hear that it is gone."""
         thread_id, principal = _named(message.thread_id), caller.principal
         deleted = await self._threads.delete(principal, thread_id)
-        for kind in deleted.ended_kinds:
-            self._statistics.run_ended(kind, "stopped")
+        for ended, kind in deleted.ended:
+            self._statistics.run_ended(kind, "stopped", RunKey(principal.tenant_id, principal.user_id, ended))
         for running in deleted.running:
             self._worker.revoke(RunKey(principal.tenant_id, principal.user_id, running))
         caller.forget(thread_id)

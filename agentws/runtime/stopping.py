@@ -41,8 +41,8 @@ class Stopper:
             StoreUnavailable: if the database did not answer; a repeated stop does no harm.
         """
         stopped = await self._starts.stop(principal, run_id=run_id, run_no=run_no, thread_id=thread_id, reason=reason)
-        for kind in stopped.ended_kinds:
-            self._statistics.run_ended(kind, "stopped")
+        for ended, kind in stopped.ended:
+            self._statistics.run_ended(kind, "stopped", RunKey(principal.tenant_id, principal.user_id, ended))
         for running in stopped.running:
             self.hurry(principal, running, reason)
         hint = Batch(epoch=stopped.epoch, after_seq=stopped.last_seq, last_seq=stopped.last_seq)

@@ -176,7 +176,7 @@ class PgStarts:
             run_ids=row["o_run_ids"],
             already_ended=row["o_already_ended"],
             running=row["o_running"],
-            ended_kinds=row["o_ended_kinds"],
+            ended=list(zip(row["o_ended"], row["o_ended_kinds"], strict=True)),
         )
 
 

@@ -105,7 +105,7 @@ class PgThreads:
             epoch=row["o_epoch"],
             last_seq=row["o_last_seq"],
             running=row["o_running"],
-            ended_kinds=row["o_ended_kinds"],
+            ended=list(zip(row["o_ended"], row["o_ended_kinds"], strict=True)),
         )
 
 

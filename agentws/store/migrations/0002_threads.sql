@@ -331,11 +331,12 @@ BEGIN
 END $$;
 
 -- Stops one run by its id or number, or all runs of a thread: marks the running one, ends the waiting ones here.
--- outcome: stopping, run_not_found, thread_not_found. o_ended_kinds: what kinds the runs were that were ended here.
+-- outcome: stopping, run_not_found, thread_not_found. o_ended: the runs that were ended here;
+-- o_ended_kinds: what kinds they were.
 CREATE FUNCTION stop(
     p_tenant text, p_user text, p_run_id text, p_run_no bigint, p_thread_id text, p_reason text,
     OUT outcome text, OUT o_thread_id text, OUT o_epoch text, OUT o_last_seq bigint, OUT o_run_ids text[],
-    OUT o_already_ended text[], OUT o_running bigint[], OUT o_ended_kinds text[]
+    OUT o_already_ended text[], OUT o_running bigint[], OUT o_ended bigint[], OUT o_ended_kinds text[]
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     h thread_head;
@@ -343,7 +344,7 @@ DECLARE
     q run_queue;
 BEGIN
     PERFORM set_config('agentws.tenant_id', p_tenant, true), set_config('agentws.user_id', p_user, true);
-    o_run_ids := '{}'; o_already_ended := '{}'; o_running := '{}'; o_ended_kinds := '{}';
+    o_run_ids := '{}'; o_already_ended := '{}'; o_running := '{}'; o_ended := '{}'; o_ended_kinds := '{}';
     IF p_run_id IS NOT NULL OR p_run_no IS NOT NULL THEN
         IF p_run_id IS NOT NULL THEN
             SELECT * INTO r FROM run WHERE run_id = p_run_id AND tenant_id = p_tenant AND user_id = p_user;
@@ -370,6 +371,7 @@ BEGIN
     LOOP
         IF q.owner IS NULL THEN
             o_run_ids := o_run_ids || end_waiting(p_tenant, p_user, q, p_reason);
+            o_ended := o_ended || q.run_no;
             o_ended_kinds := o_ended_kinds || (SELECT x.kind FROM run x
                 WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = q.run_no);
         ELSE
@@ -541,7 +543,8 @@ END $$;
 -- p_tool_error: what is told of tools that were at work (JSON). outcome: deleted, thread_not_found.
 CREATE FUNCTION delete_thread(
     p_tenant text, p_user text, p_thread_id text, p_tool_error text,
-    OUT outcome text, OUT o_epoch text, OUT o_last_seq bigint, OUT o_running bigint[], OUT o_ended_kinds text[]
+    OUT outcome text, OUT o_epoch text, OUT o_last_seq bigint, OUT o_running bigint[], OUT o_ended bigint[],
+    OUT o_ended_kinds text[]
 ) LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     h thread_head;
@@ -554,7 +557,7 @@ BEGIN
         outcome := 'thread_not_found';
         RETURN;
     END IF;
-    o_running := '{}'; o_ended_kinds := '{}';
+    o_running := '{}'; o_ended := '{}'; o_ended_kinds := '{}';
     FOR q IN SELECT * FROM run_queue w WHERE w.tenant_id = p_tenant AND w.user_id = p_user
         AND w.thread_no = h.thread_no ORDER BY w.owner IS NULL, w.turn FOR UPDATE
     LOOP
@@ -564,6 +567,7 @@ BEGIN
             PERFORM end_running(p_tenant, p_user, q, 'thread_deleted', p_tool_error);
             o_running := o_running || q.run_no;
         END IF;
+        o_ended := o_ended || q.run_no;
         o_ended_kinds := o_ended_kinds || (SELECT x.kind FROM run x
             WHERE x.tenant_id = p_tenant AND x.user_id = p_user AND x.run_no = q.run_no);
     END LOOP;
