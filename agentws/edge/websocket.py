@@ -122,6 +122,9 @@ class WebSocketEdge:
             if self._connections.is_full:
                 raise limit("overloaded")
             credentials = await self._admission.admit(HTTPConnection(scope))
+            if self._connections.is_full:
+                # Others came in meanwhile.
+                raise limit("overloaded")
         except Fault as fault:
             self._meter.refused(fault.code)
             await refuse(scope, send, fault)
