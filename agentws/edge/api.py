@@ -15,7 +15,7 @@ from agentws.core.limits import refuse
 from agentws.core.replay import restart_at
 from agentws.core.session import Handled
 from agentws.edge.admission import Admission
-from agentws.edge.bodies import TooLarge, from_query, read_head, read_start, read_stop, read_text
+from agentws.edge.bodies import TooLarge, from_query, read_head, read_number, read_start, read_stop, read_text
 from agentws.edge.caller import RequestCaller, refusal, respond
 from agentws.edge.connection import Desk
 from agentws.edge.stream import Streams
@@ -250,12 +250,12 @@ async def _read_events(api: Api, request: Request, credentials: Credentials) -> 
         ("after_seq", "epoch", "subagents"),
         thread_id=request.path_params["thread_id"],
     )
-    limit = fields.get("limit", str(_PAGE_EVENTS))
-    if not limit.isascii() or not limit.isdigit() or not 1 <= int(limit[:5]) <= _MOST_EVENTS:
+    limit = read_number("limit", fields.get("limit", str(_PAGE_EVENTS)))
+    if not 1 <= limit <= _MOST_EVENTS:
         raise Fault("validation_error", "limit")
 
     async def read() -> Response:
-        return await _page_of_events(api, credentials, message, int(limit))
+        return await _page_of_events(api, credentials, message, limit)
 
     async def stream() -> Response:
         streams = Streams(api.connections, api.desk, heartbeat_interval_s=api.heartbeat_interval_s)

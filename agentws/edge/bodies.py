@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from agentws.wire.codec import Head, Rejected, decode, parse
 from agentws.wire.errors import Fault
 from agentws.wire.ids import is_client_id
 from agentws.wire.messages import STARTS, ClientMessage, Start, StopAgent
 
-__all__ = ["TooLarge", "from_query", "read_head", "read_start", "read_stop", "read_text"]
+__all__ = ["TooLarge", "from_query", "read_head", "read_number", "read_start", "read_stop", "read_text"]
 
 M = TypeVar("M", bound=ClientMessage)
 
@@ -34,16 +34,16 @@ async def read_text(request: Request, *, most: int) -> str:
         most: how many bytes it may have; no more are taken.
 
     Raises:
-        Fault: `invalid_json` if it is not UTF-8; TooLarge.
+        Fault: `invalid_json` if it is not UTF-8, or not all of it came; TooLarge.
     """
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > most:
-            raise TooLarge
     try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > most:
+                raise TooLarge
         return body.decode()
-    except UnicodeDecodeError:
+    except (UnicodeDecodeError, ClientDisconnect):
         raise Fault("invalid_json") from None
 
 
@@ -121,12 +121,17 @@ def from_query(
     return message
 
 
+def read_number(name: str, value: str) -> int:
+    """The number of a parameter. Raises Fault."""
+    if not value.isascii() or not value.isdigit() or len(value) > _LONGEST_NUMBER:
+        raise Fault("validation_error", name)
+    return int(value)
+
+
 def _value(name: str, value: str) -> str | int | bool:
     """What a parameter says, as a frame would."""
     if name in _NUMBERS:
-        if not value.isascii() or not value.isdigit() or len(value) > _LONGEST_NUMBER:
-            raise Fault("validation_error", name)
-        return int(value)
+        return read_number(name, value)
     if name in _FLAGS:
         if value not in ("true", "false", "1", "0"):
             raise Fault("validation_error", name)

@@ -82,7 +82,11 @@ class PgThreads:
     async def history(
         self, principal: Principal, thread_id: ThreadId, *, frame_id: str | None, limit: int, before: str | None
     ) -> ThreadHistory:
-        rows = await self._database.user(principal, _HISTORY, thread_id, limit + 1, *_place(before))
+        turn, role = _place(before)
+        if role not in (None, 0, 1):
+            # A cursor of another list: no message has this place.
+            raise Fault("validation_error", "before")
+        rows = await self._database.user(principal, _HISTORY, thread_id, limit + 1, turn, role)
         if not rows:
             raise Fault("thread_not_found")
         messages = [row for row in rows if row["message_no"] is not None]
