@@ -1,5 +1,6 @@
 """Limits: what a user and a process may have at once, and a token bucket a user for frames. Pure: time is handed in."""
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -73,7 +74,8 @@ class Buckets:
         bucket.tokens = self._filled(bucket, now)
         bucket.at = now
         if bucket.tokens < 1:
-            return Refusal("rate_limited", retry_after_ms=int((1 - bucket.tokens) / self._rate * 1000) + 1)
+            # Rounded up: who waits exactly so long finds a token.
+            return Refusal("rate_limited", retry_after_ms=math.ceil((1 - bucket.tokens) / self._rate * 1000) + 1)
         bucket.tokens -= 1
         return None
 

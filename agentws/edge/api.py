@@ -1,7 +1,7 @@
 """The HTTP routes beside the WebSocket (section 6): the same messages, checks, limits and errors, one request each."""
 
-import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -58,7 +58,7 @@ class Api:
         """Checks who asks and how often, and lets a handler answer; a fault is its error frame."""
         try:
             credentials = await self.admission.admit(request)
-            limited = self.desk.buckets.take(credentials.principal, asyncio.get_running_loop().time())
+            limited = self.desk.buckets.take(credentials.principal, time.monotonic())
             if limited is not None:
                 return await self._limit(request, limited)
             return await handler(self, request, credentials)

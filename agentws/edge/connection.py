@@ -5,6 +5,7 @@ It has two tasks. One reads frames and carries out each before it reads the next
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager, suppress
@@ -224,7 +225,8 @@ class Connection:
 
     async def _take(self, text: str | None) -> None:
         """Takes a frame; None: a binary one."""
-        now = asyncio.get_running_loop().time()
+        # Not the loop's clock, which may stand still while frames are taken.
+        now = time.monotonic()
         refusal = self._desk.buckets.take(self.principal, now)
         step = self._session.receive_bytes() if text is None else self._session.receive_text(text, timestamp(), refusal)
         match step:
