@@ -54,6 +54,7 @@ async def slow(cluster: EmbeddedPostgres, template: str) -> AsyncIterator[Server
         **await environment(cluster, template),
         "AGENTWS_DEMO_WORDS_PER_S": str(WORDS_PER_S),
         "AGENTWS_LEASE_TTL_S": "3",
+        "AGENTWS_DRAIN_GRACE_S": "2",
     }
     with running(env, "--env", "development", "--port", str(port)) as process:
         yield process

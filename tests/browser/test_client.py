@@ -90,6 +90,29 @@ async def test_what_tools_did_in_an_earlier_attempt_stays(page: Page) -> None:
     assert await page.evaluate(fold, events) == ["unknown", "second"]
 
 
+async def test_of_runs_that_began_before_a_history_page_only_those_that_go_on_are_taken(page: Page) -> None:
+    told = [
+        {"run_id": "shown", "role": "user", "content": "q", "status": "queued", "seq": 9, "created_at": "2026-01-01"}
+    ]
+    events = [
+        {**event("agent_completed", "ended", response="old", duration_ms=1), "seq": 6},
+        {**event("agent_started", "goes-on", message="older"), "seq": 7},
+        {**event("agent_message", "goes-on", text="x", offset=0), "seq": 8},
+        {**event("agent_queued", "shown", position=1), "seq": 9},
+        {**event("agent_queued", "new", position=2), "seq": 11},
+    ]
+    fold = """async ([messages, events]) => {
+        const { ThreadLog } = await import("./agentws.js");
+        const log = new ThreadLog();
+        const history = { messages, last_seq: 10, resume_after: 5 };
+        log.seed(history);
+        const taken = events.map((each) => log.apply(each) !== null);
+        return [ThreadLog.startOf(history), taken, [...log.runs.values()].map((run) => [run.run_id, run.text])];
+    }"""
+    runs = [["goes-on", "x"], ["shown", ""], ["new", ""]]
+    assert await page.evaluate(fold, [told, events]) == [5, [False, True, True, True, True], runs]
+
+
 CONNECT = """
     const { AgentClient } = await import("./agentws.js");
     const client = new AgentClient({ url: `${location.origin.replace("http", "ws")}/ws${location.search}` });

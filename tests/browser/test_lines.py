@@ -65,9 +65,11 @@ async def test_a_server_that_was_killed_ends_the_run_and_answers_what_was_asked_
     run = await screen.ask(text)
     await screen.begins_to_answer(run, "word10")
     slow.kill()
-    await screen.reaches("Reconnecting")
-    waiting = await screen.ask("what is 20 + 22?")
-    slow.start()
+    try:
+        await screen.reaches("Reconnecting")
+        waiting = await screen.ask("what is 20 + 22?")
+    finally:
+        slow.start()
     await screen.connected()
     await screen.is_(run, "failed")
     await screen.answers(waiting, "20 + 22 = 42")
@@ -84,10 +86,12 @@ async def test_a_server_that_restarts_is_announced_and_found_again(
     run = await screen.ask(words(400))
     await screen.begins_to_answer(run, "word5")
     slow.signal(signal.SIGTERM)
-    await screen.reaches("Server restarts")
-    await screen.reaches("Reconnecting")
-    slow.wait()
-    slow.start()
+    try:
+        await screen.reaches("Server restarts")
+        await screen.reaches("Reconnecting")
+    finally:
+        slow.wait()
+        slow.start()
     await screen.connected()
     await screen.answers(await screen.ask("what is 4 + 5?"), "4 + 5 = 9")
 

@@ -145,6 +145,7 @@ async def test_a_long_answer_is_shown_whole_and_only_its_end_is_followed(
     await expect(screen.page.locator("#jump")).to_be_visible()
     # Another tab's question arrives below; who reads above is left alone.
     other = await (await open_tab(quick)).visit(user, thread=screen.thread)
+    await other.answers(other.run(), answer_to(text))
     await other.answers(await other.ask("what is 1 + 1?"), "1 + 1 = 2")
     await screen.is_(screen.run(1), "completed")
     assert await talk.evaluate("el => el.scrollTop") == 0

@@ -427,8 +427,14 @@ export class ThreadLog {
   /** @type {Map<string, object>} run id → run: `status`, `request`, `text` (the answer so far), `entries`, `error` … */
   runs = new Map();
 
-  /** Takes messages of a `thread_history`, oldest first, before what it holds: runs without their steps. */
-  seed(messages) {
+  #horizon = 0;
+  #first = null;
+
+  /**
+   * Takes a `thread_history`, before what it holds: runs without their steps. These come when the thread is followed
+   * from before the first of them; `startOf` says from where.
+   */
+  seed({ messages, last_seq }) {
     const held = this.runs;
     this.runs = new Map();
     for (const { run_id, role, content, status, created_at } of messages) {
@@ -440,6 +446,14 @@ export class ThreadLog {
       if (role === "assistant") setText(run, content);
     }
     for (const [run_id, run] of held) if (!this.runs.has(run_id)) this.runs.set(run_id, run);
+    this.#horizon = Math.max(this.#horizon, last_seq);
+    this.#first = this.runs.keys().next().value ?? null;
+  }
+
+  /** The `after_seq` to follow a thread with, so that the events of all runs of a `thread_history` come, too. */
+  static startOf({ messages, resume_after }) {
+    const first = messages.find((message) => message.role === "user");
+    return first === undefined ? resume_after : Math.min(resume_after, first.seq - 1);
   }
 
   /** Puts a run before another one: one that has begun passes those that wait. */
@@ -450,14 +464,20 @@ export class ThreadLog {
   }
 
   /**
-   * Takes the next event and returns its run, changed. An entry of `run.entries` is
+   * Takes the next event and returns its run, changed; null where the run is older than what was seeded. An entry of `run.entries` is
    * `{kind: "thinking", step, text}`, `{kind: "tool", name, parameters, status, result, error, durationMs, progress}`,
    * `{kind: "answer"}` or `{kind: "event", name, value}`, each with `startedAt` and `endedAt` in milliseconds.
    */
   apply(event) {
+    const begins = event.type === "agent_queued" || event.type === "agent_started";
+    const known = this.runs.get(event.run_id);
+    // The end of a run that began before the part of the past that is shown: its messages tell it, or earlier ones will.
+    if (event.seq <= this.#horizon && !begins && !known?.begun) return known ?? null;
     const run = this.#run(event.run_id);
+    if (!known && event.seq <= this.#horizon && this.#first !== null) this.move(event.run_id, this.#first);
     const at = Date.parse(event.timestamp);
     if (event.depth > 0) return run;
+    run.begun ||= begins;
     if (event.type !== "agent_queued" && event.type !== "tool_progress" && !TERMINAL.has(event.type)) closeOpen(run, event, at);
     FOLD[event.type]?.(run, event.payload, event, at);
     return run;

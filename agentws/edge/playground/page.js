@@ -125,7 +125,7 @@ async function open(id) {
     });
     if (mine !== opening) return;
     if (held !== null) show(held);
-    await client.follow(id, { after_seq: held === null ? 0 : startOf(held), epoch: held?.epoch });
+    await client.follow(id, { after_seq: held === null ? 0 : ThreadLog.startOf(held), epoch: held?.epoch });
   } catch (error) {
     if (mine === opening) missing(error);
   }
@@ -136,15 +136,9 @@ function missing(error) {
   if (error.code === "thread_not_found") open(null);
 }
 
-/** Behind which event to follow: the steps of all runs that are shown are wanted, too. */
-function startOf({ messages, resume_after }) {
-  const first = messages.find((message) => message.role === "user" && message.seq > 0);
-  return first === undefined ? resume_after : Math.min(resume_after, first.seq - 1);
-}
-
-function show({ messages, next_before }) {
-  log.seed(messages);
-  earlier = next_before;
+function show(held) {
+  log.seed(held);
+  earlier = held.next_before;
   byId("earlier").hidden = earlier === null;
   for (const run of log.runs.values()) touch(run);
 }
@@ -328,6 +322,7 @@ function onState({ detail }) {
 function onEvent({ detail }) {
   if (detail.thread_id !== current) return;
   const run = log.apply(detail);
+  if (run === null) return;
   touch(run);
   if (detail.type === "agent_started") forward(run);
   if (live) announce(detail, run);
