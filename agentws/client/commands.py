@@ -8,7 +8,6 @@ import asyncio
 import importlib.util
 import io
 import os
-import shutil
 import sys
 from collections.abc import AsyncIterator, Coroutine
 from typing import Any
@@ -111,9 +110,14 @@ def _tail(options: argparse.Namespace) -> int:
             after_seq=options.after_seq,
             as_json=options.json,
             follow=options.follow,
-            width=shutil.get_terminal_size().columns if sys.stdout.isatty() else None,
+            width=_width(),
         )
     )
+
+
+def _width() -> int | None:
+    """Cells of a line of the terminal itself, whatever COLUMNS says; None where it is none, or does not know."""
+    return os.get_terminal_size(sys.stdout.fileno()).columns or None if sys.stdout.isatty() else None
 
 
 def _run(command: Coroutine[Any, Any, int]) -> int:
