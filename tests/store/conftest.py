@@ -22,6 +22,7 @@ from agentws.store.pool import Database
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
 from agentws.store.tickets import PgTickets
+from agentws.wire.errors import Fault
 from agentws.wire.events import EventType
 from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo, new_number, run_id_of
 
@@ -100,6 +101,7 @@ class Store:
 def wanted(
     thread: str, *, new: bool = False, owner: int | None = None, run_id: str | None = None, text: str = "hello",
     agent: str = "demo", key: str | None = None, content: str = "", context: str | None = None,
+    kind: str = "user_message", if_busy: str = "queue", stops_unfollowed: bool = False, refusal: str | None = None,
 ) -> Wanted:  # fmt: skip
     """A start; `new` makes its thread, `content` stands for all that a repeat is compared by."""
     run_no = RunNo(new_number())
@@ -109,18 +111,41 @@ def wanted(
         run_no=run_no,
         run_id=RunId(run_id) if run_id else run_id_of(run_no),
         named=run_id is not None,
-        kind="user_message",
+        kind=kind,
         agent=agent,
         text=text,
         context=context,
         owner=owner,
         key=key,
         content_hash=hashlib.sha256(content.encode()).digest() if key else None,
+        if_busy=if_busy,
+        stops_unfollowed=stops_unfollowed,
+        refusal=refusal,
     )
 
 
 def piece(text: str) -> Draft:
     return Draft(EventType.AGENT_MESSAGE, f'{{"text":"{text}","offset":0}}')
+
+
+def number() -> ThreadNo:
+    return ThreadNo(new_number())
+
+
+async def refusal_of(call: Awaitable[object]) -> str:
+    """The code that a call is refused with."""
+    with pytest.raises(Fault) as refused:
+        await call
+    return refused.value.code
+
+
+async def contents(owner: Connection) -> dict[str, list[str]]:
+    """All rows of all tables that hold what users have."""
+    tables = ("thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread")
+    return {
+        table: [str(row) for row in await owner.fetch(f"SELECT * FROM agentws.{table} x ORDER BY x::text")]
+        for table in tables
+    }
 
 
 async def until(connection: Connection, question: str, *args: Any) -> None:
