@@ -48,7 +48,7 @@ def payload(record: Record) -> Any:
 async def test_an_idle_thread_is_gone_and_told_where_it_ended(store: Store) -> None:
     claim = await store.claimed()
     await store.finish(claim)
-    assert await delete(store) == Deleted(epoch=claim.epoch, last_seq=2, running=[], ended_kinds=[])
+    assert await delete(store) == Deleted(epoch=claim.epoch, last_seq=2, running=[], ended=[])
     for call in (
         store.threads.read(ANN, T),
         store.threads.update(ANN, T, title="x", metadata=None),
@@ -64,7 +64,7 @@ async def test_an_idle_thread_is_gone_and_told_where_it_ended(store: Store) -> N
 
 async def test_a_thread_without_runs_is_deleted_too(store: Store) -> None:
     thread = await store.threads.create(ANN, T, number(), title="T", metadata=None)
-    assert await delete(store) == Deleted(epoch=thread.epoch, last_seq=0, running=[], ended_kinds=[])
+    assert await delete(store) == Deleted(epoch=thread.epoch, last_seq=0, running=[], ended=[])
 
 
 @pytest.mark.parametrize("whose", [BOB, Principal("acme", "ann")])
@@ -85,7 +85,7 @@ async def test_a_run_at_work_ends_with_the_text_that_it_had(store: Store) -> Non
     claim = await store.claimed(kind="chat")
     await store.append(claim, 2, piece("so "), Draft(EventType.AGENT_EVENT, '{"text":"no"}'), piece("far"))
     deleted = await delete(store)
-    assert (deleted.running, deleted.ended_kinds, deleted.last_seq) == ([claim.run_no], ["chat"], 5)
+    assert (deleted.running, deleted.ended, deleted.last_seq) == ([claim.run_no], [(claim.run_no, "chat")], 5)
     run_id, last = (await read(store, claim.epoch))[-1]
     assert (run_id, last.type, last.ordinal, last.attempt) == (claim.run_id, "agent_stopped", 5, 1)
     assert (last.content, payload(last)["reason"]) == ("so far", "thread_deleted")
@@ -150,7 +150,7 @@ async def test_waiting_runs_end_in_their_turn_after_the_one_at_work(store: Store
     interrupting = await store.accept(if_busy="interrupt", kind="start_agent")
     deleted = await delete(store)
     assert deleted.running == [claim.run_no]
-    assert deleted.ended_kinds == ["start_agent", "start_agent", "chat", "user_message"]
+    assert [kind for _, kind in deleted.ended] == ["start_agent", "start_agent", "chat", "user_message"]
     events = await read(store, claim.epoch)
     assert deleted.last_seq == len(events) == 8
     order = [claim.run_id, interrupting.run_id, *(each.run_id for each in waiting)]
@@ -302,5 +302,5 @@ async def test_a_claim_behind_it_gets_nothing(store: Store, owner: Connection) -
         deleting = asyncio.ensure_future(delete(store))
         await until_waiting(owner, 1)
         assert await store.nodes.claim_waiting(NODE, ["demo"], limit=9) == []
-    assert (await deleting).ended_kinds == ["user_message"]
+    assert [kind for _, kind in (await deleting).ended] == ["user_message"]
     assert len(await read(store, accepted.epoch)) == 2
