@@ -6,6 +6,7 @@ import pytest
 
 from agentws.wire.answers import ThreadHistory
 from agentws.wire.codec import timestamp
+from agentws.wire.errors import Fault
 from agentws.wire.ids import ThreadId, cursor_of
 
 from .conftest import ANN, BOB, NODE, Connection, Store, T, number, piece, refusal_of, until_waiting
@@ -96,11 +97,17 @@ async def test_what_comes_meanwhile_moves_no_page(store: Store) -> None:
     assert second.resume_after == running.seq
 
 
-@pytest.mark.parametrize("place", [(0, 0), (MOST, MOST), (0, MOST), (1 << 40, 1 << 40)])
-async def test_a_cursor_of_another_list_is_a_place_like_any_other(store: Store, place: tuple[int, int]) -> None:
+@pytest.mark.parametrize("place", [(MOST, MOST), (0, MOST), (1 << 40, 1 << 40)])
+async def test_a_cursor_of_another_list_is_refused(store: Store, place: tuple[int, int]) -> None:
     await talk(store, 1)
-    told = await history(store, before=cursor_of(*place))
-    assert [message.content for message in told.messages] == (["q0", "a0"] if place[0] > 1 << 32 else [])
+    with pytest.raises(Fault) as raised:
+        await history(store, before=cursor_of(*place))
+    assert (raised.value.code, raised.value.details) == ("validation_error", {"field": "before"})
+
+
+async def test_nothing_comes_before_the_first_message(store: Store) -> None:
+    await talk(store, 1)
+    assert (await history(store, before=cursor_of(0, 0))).messages == []
 
 
 async def test_an_interruption_stands_before_those_that_wait(store: Store) -> None:
