@@ -49,7 +49,8 @@ class Origins:
 def _expression(pattern: str) -> str:
     if pattern == "*":
         return ".*"
-    return "[a-z0-9.-]+".join(re.escape(part) for part in pattern.lower().rstrip("/").split("*"))
+    # Bounded, as a host's name is: a long origin that nearly matches several of them must not take long.
+    return "[a-z0-9.-]{1,253}".join(re.escape(part) for part in pattern.lower().rstrip("/").split("*"))
 
 
 def _place(url: str) -> tuple[str, int] | None:

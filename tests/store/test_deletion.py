@@ -150,7 +150,10 @@ async def test_waiting_runs_end_in_their_turn_after_the_one_at_work(store: Store
     interrupting = await store.accept(if_busy="interrupt", kind="start_agent")
     deleted = await delete(store)
     assert deleted.running == [claim.run_no]
-    assert [kind for _, kind in deleted.ended] == ["start_agent", "start_agent", "chat", "user_message"]
+    assert deleted.ended == [
+        (claim.run_no, "start_agent"), (interrupting.run_no, "start_agent"),
+        (waiting[0].run_no, "chat"), (waiting[1].run_no, "user_message"),
+    ]  # fmt: skip
     events = await read(store, claim.epoch)
     assert deleted.last_seq == len(events) == 8
     order = [claim.run_id, interrupting.run_id, *(each.run_id for each in waiting)]
@@ -302,5 +305,5 @@ async def test_a_claim_behind_it_gets_nothing(store: Store, owner: Connection) -
         deleting = asyncio.ensure_future(delete(store))
         await until_waiting(owner, 1)
         assert await store.nodes.claim_waiting(NODE, ["demo"], limit=9) == []
-    assert [kind for _, kind in (await deleting).ended] == ["user_message"]
+    assert (await deleting).ended == [(accepted.run_no, "user_message")]
     assert len(await read(store, accepted.epoch)) == 2
