@@ -57,6 +57,8 @@ class RequestCaller:
     def hold(self, thread_id: ThreadId) -> Iterator[None]:
         yield
 
+    def leave_older(self, thread_id: ThreadId, *, epoch: str) -> None: ...
+
     def may_follow(self, thread_id: ThreadId) -> bool:
         return True
 

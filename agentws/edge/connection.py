@@ -142,6 +142,9 @@ class Connection:
     def hold(self, thread_id: ThreadId) -> AbstractContextManager[None]:
         return self._following.held(thread_id)
 
+    def leave_older(self, thread_id: ThreadId, *, epoch: str) -> None:
+        self._following.leave_older(thread_id, epoch=epoch)
+
     def may_follow(self, thread_id: ThreadId) -> bool:
         return self._following.may_add(thread_id)
 
@@ -155,6 +158,7 @@ class Connection:
         self._following.remove(thread_id)
 
     def finish(self, thread_id: ThreadId, deleted: Deleted, last: ServerMessage) -> Awaitable[None]:
+        self.leave_older(thread_id, epoch=deleted.epoch)
         subscription = self._following.of(thread_id, deleted.epoch)
         if subscription is None:
             self.answer(last)

@@ -26,6 +26,7 @@ class Following:
         self._principal = principal
         self._most = most
         self._subscriptions: dict[ThreadId, Subscription] = {}
+        self._held: Subscription | None = None
         self._is_over = False
 
     def __len__(self) -> int:
@@ -73,15 +74,24 @@ class Following:
     @contextmanager
     def held(self, thread_id: ThreadId) -> Iterator[None]:
         """Keeps back a thread's events until the block is left."""
-        subscription = self._subscriptions.get(thread_id)
-        if subscription is None:
+        self._held = held = self._subscriptions.get(thread_id)
+        if held is None:
             yield
             return
-        subscription.hold()
+        held.hold()
         try:
             yield
         finally:
-            subscription.release()
+            self._held = None
+            held.release()
+
+    def leave_older(self, thread_id: ThreadId, *, epoch: str) -> None:
+        """Follows a thread no more in an epoch before this one, its newest; what was held back for that goes first."""
+        # The one that is held may have ended by itself, and is not among the others then.
+        for each in (self._held, self._subscriptions.get(thread_id)):
+            if each is not None and each.key.thread_id == thread_id and each.epoch != epoch:
+                each.end("epoch_changed")
+                each.release()
 
     def _subscribe(
         self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool, announce: tuple[str | None] | None

@@ -57,6 +57,9 @@ class Caller(Protocol):
     def hold(self, thread_id: ThreadId) -> AbstractContextManager[None]:
         """Keeps back the events of a thread until the block is left; they are not lost."""
 
+    def leave_older(self, thread_id: ThreadId, *, epoch: str) -> None:
+        """Ends following a thread in an epoch before this one, its newest, before what is answered next."""
+
     def may_follow(self, thread_id: ThreadId) -> bool:
         """Whether it follows a thread already, or may follow one more."""
 

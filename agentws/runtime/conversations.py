@@ -50,6 +50,8 @@ class Conversations:
             title=message.title or None,
             metadata=None if message.metadata is None else encode_text(message.metadata),
         )
+        # The end of an older thread of this name is not to be taken for that of this one.
+        caller.leave_older(ThreadId(thread.thread_id), epoch=thread.epoch)
         caller.answer(ThreadCreated(id=message.id, timestamp=timestamp(), thread=thread))
 
     async def update(self, caller: Caller, message: UpdateThread) -> None:

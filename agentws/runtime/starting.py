@@ -135,6 +135,8 @@ class Starter:
         makes_current = made_reserved or (message.thread_id is None and caller.current_thread is None)
         if makes_current and accepted.thread_exists:
             caller.make_current(accepted.thread_id)
+        if accepted.thread_exists:
+            caller.leave_older(accepted.thread_id, epoch=accepted.epoch)
         caller.answer(
             RequestAccepted(
                 id=message.id,
