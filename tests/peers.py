@@ -62,6 +62,14 @@ class Peer:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def until_closed(self) -> int:
+        """The code with which the server has closed the connection."""
+        async with asyncio.timeout(PATIENCE_S):
+            while self.closed_with is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return self.closed_with
+
     async def until_type(self, *types: str) -> Frame:
         return await self.until(lambda frame: frame["type"] in types)
 

@@ -14,7 +14,7 @@ def taken(buckets: Buckets, *times: float, whose: Principal = ADA) -> list[int |
     """For each time None, or after how many milliseconds to come back."""
     refusals = [buckets.take(whose, now) for now in times]
     assert {refusal.code for refusal in refusals if refusal} <= {"rate_limited"}
-    return [refusal and refusal.retry_after_ms for refusal in refusals]
+    return [None if refusal is None else refusal.retry_after_ms for refusal in refusals]
 
 
 def test_a_full_bucket_gives_its_burst_at_once_and_then_none() -> None:
@@ -89,7 +89,7 @@ def test_buckets_that_are_full_again_are_forgotten_where_there_are_many(monkeypa
 def test_a_limit_that_has_been_reached_may_be_tried_again(code: str) -> None:
     refusal = refuse(code)
     assert (refusal.code, refusal.retry_after_ms) == (code, RETRY_AFTER_MS[code])
-    assert refusal.retry_after_ms > 0
+    assert RETRY_AFTER_MS[code] > 0
     assert CATALOGUE[code].retryable
 
 

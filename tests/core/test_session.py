@@ -10,9 +10,9 @@ from msgspec import UNSET
 
 from agentws.core.context import Principal
 from agentws.core.session import Command, Handled, Reply, Session, error_frame
-from agentws.wire.answers import Error, HeartbeatAck, Pong
+from agentws.wire.answers import Error, HandshakeComplete, HeartbeatAck, Pong
 from agentws.wire.errors import CATALOGUE, Fault, Refusal
-from agentws.wire.ids import ConnectionId, ThreadId
+from agentws.wire.ids import ConnectionId, ThreadId, ThreadNo
 from agentws.wire.messages import ALIASES, CreateThread, Start, StopAgent, Subscribe, Unsubscribe
 
 NOW = "2024-05-06T07:08:09.123Z"
@@ -140,3 +140,108 @@ def test_an_error_frame_tells_the_field_and_the_faults_own_text() -> None:
 def test_an_error_frame_tells_when_to_come_back(retry_after_ms: int) -> None:
     frame = error_frame(Refusal("draining", retry_after_ms=retry_after_ms), frame_id="i")
     assert (frame.retryable, frame.retry_after_ms) == (True, retry_after_ms)
+
+
+# The rate limit
+
+
+LIMITED = Refusal("rate_limited", retry_after_ms=250)
+
+
+@pytest.mark.parametrize("frame", [*(frame for frame, _ in COMMANDS), {"type": "ping"}, {"type": "heartbeat"}])
+def test_a_frame_beyond_the_limit_is_refused_whatever_it_asks_for(frame: dict[str, Any]) -> None:
+    step = session().receive_text(json.dumps(frame | {"id": "i"}), NOW, LIMITED)
+    assert isinstance(step, Reply)
+    assert isinstance(step.frame, Error)
+    assert (step.frame.id, step.frame.code, step.frame.retry_after_ms) == ("i", "rate_limited", 250)
+    assert (step.is_limited, step.is_error) == (True, True)
+    assert (step.type, step.deprecated) == (ALIASES.get(frame["type"], frame["type"]), frame["type"] in ALIASES)
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("{", "invalid_json"),
+        ("[]", "not_an_object"),
+        ('{"id":"i"}', "missing_type"),
+        ('{"type":"nonsense"}', "unknown_type"),
+        ('{"type":"agent_started"}', "reserved_type"),
+        ('{"type":"respond"}', "not_implemented"),
+        # What comes after the limit in the order of checks.
+        ('{"type":"chat","id":"a b"}', "rate_limited"),
+        ('{"type":"chat","content":5}', "rate_limited"),
+        ('{"type":"chat","content":"hi","user_id":"other"}', "rate_limited"),
+        ('{"type":"chat","thread_id":"a","payload":{"thread_id":"b"}}', "rate_limited"),
+    ],
+)
+def test_the_frame_and_its_type_are_checked_before_the_limit_and_all_else_after_it(text: str, code: str) -> None:
+    step = session().receive_text(text, NOW, LIMITED)
+    assert isinstance(step, Reply)
+    assert isinstance(step.frame, Error)
+    assert (step.frame.code, step.is_limited) == (code, code == "rate_limited")
+
+
+def test_an_answer_is_no_error_and_not_limited() -> None:
+    step = session().receive_text('{"type":"ping"}', NOW)
+    assert isinstance(step, Reply)
+    assert (step.is_error, step.is_limited, step.type) == (False, False, "ping")
+
+
+# The original dialect
+
+
+RESERVED = ThreadId("thr-1")
+ACKNOWLEDGED = '{"type":"handshake_acknowledged","id":"i","thread_id":"thr-1"}'
+
+
+def original() -> Session:
+    return Session(Principal("acme", "me"), ConnectionId("conn-1"), (RESERVED, ThreadNo(7)))
+
+
+def test_the_reserved_thread_is_the_current_one_and_its_acknowledgement_is_answered() -> None:
+    made = original()
+    assert (made.current_thread, made.reserved) == (RESERVED, (RESERVED, 7))
+    complete = Reply(frame=HandshakeComplete(id="i", timestamp=NOW, thread_id=RESERVED), type="handshake_acknowledged")
+    for _ in range(2):
+        assert made.receive_text(ACKNOWLEDGED, NOW) == complete
+
+
+@pytest.mark.parametrize(("fields", "code"), [({"thread_id": "thr-2"}, "thread_not_found"), ({}, "validation_error")])
+def test_no_other_thread_is_acknowledged(fields: dict[str, str], code: str) -> None:
+    step = original().receive_text(json.dumps({"type": "handshake_acknowledged", **fields}), NOW)
+    assert isinstance(step, Reply)
+    assert isinstance(step.frame, Error)
+    assert step.frame.code == code
+
+
+def test_outside_the_dialect_the_acknowledgement_is_unknown() -> None:
+    step = session().receive_text(ACKNOWLEDGED, NOW)
+    assert isinstance(step, Reply)
+    assert isinstance(step.frame, Error)
+    assert (step.frame.id, step.frame.code) == ("i", "unknown_type")
+
+
+def test_once_made_it_is_not_reserved_any_more_and_still_acknowledged() -> None:
+    made = original()
+    made.make_current(RESERVED)
+    assert (made.current_thread, made.reserved) == (RESERVED, None)
+    step = made.receive_text(ACKNOWLEDGED, NOW)
+    assert isinstance(step, Reply)
+    assert isinstance(step.frame, HandshakeComplete)
+
+
+def test_another_current_thread_leaves_it_reserved() -> None:
+    made = original()
+    made.make_current(ThreadId("t"))
+    assert (made.current_thread, made.reserved) == ("t", (RESERVED, 7))
+
+
+def test_a_deleted_thread_is_neither_current_nor_reserved() -> None:
+    made = original()
+    made.forget(ThreadId("t"))
+    assert (made.current_thread, made.reserved) == (RESERVED, (RESERVED, 7))
+    made.forget(RESERVED)
+    assert (made.current_thread, made.reserved) == (None, None)
+    made.make_current(ThreadId("t"))
+    made.forget(ThreadId("u"))
+    assert made.current_thread == "t"
