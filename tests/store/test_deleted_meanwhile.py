@@ -1,13 +1,16 @@
-"""What becomes of starts whose thread is deleted before they are answered, or made."""
+"""What becomes of starts, and of ends, whose thread is deleted before they are answered, or made."""
 
+import asyncio
 from dataclasses import replace
 
+import asyncpg
 import pytest
 
 from agentws.wire.errors import Fault
 from agentws.wire.ids import ThreadNo, new_number
 
-from .conftest import ANN, NODE, Connection, Store, T, Wire, wanted
+from ..conftest import TestDatabase
+from .conftest import ANN, NODE, Connection, Store, T, Wire, until_waiting, wanted
 
 
 @pytest.mark.parametrize("made_anew", [False, True])
@@ -39,3 +42,22 @@ async def test_a_thread_that_a_start_made_and_that_was_deleted_is_not_made_again
     await store.threads.delete(ANN, T)
     with pytest.raises(Fault, match="thread_not_found"):
         await store.starts.accept(ANN, replace(wanted(T), thread_no=reserved.thread_no))
+
+
+async def test_an_end_whose_answer_is_lost_was_written_also_where_the_next_run_is_being_deleted(
+    store: Store, owner: Connection, database: TestDatabase
+) -> None:
+    claim = await store.claimed()
+    await store.accept()
+    first = await store.finish(claim, owner=NODE)
+    assert first.next is not None
+    deleter = await asyncpg.connect(database.owner_url)
+    try:
+        async with deleter.transaction():
+            await deleter.execute("SELECT * FROM agentws.delete_thread('', 'ann', $1, '{}')", T)
+            repeated = asyncio.ensure_future(store.finish(claim, owner=NODE))
+            await until_waiting(owner, 1)
+        again = await repeated
+    finally:
+        await deleter.close()
+    assert (again.last_seq, again.skipped, again.next) == (first.last_seq, 1, None)

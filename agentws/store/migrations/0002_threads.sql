@@ -295,7 +295,8 @@ BEGIN
     RETURN v_begun + (v_waits - v_begun) / 2;
 END $$;
 
--- Writes agent_started of a claimed run whose head this transaction holds, and tells all that its worker needs.
+-- Writes agent_started of a claimed run whose head this transaction holds, and tells all that its worker needs; null
+-- where it has ended.
 CREATE OR REPLACE FUNCTION begin_claimed(p_tenant text, p_user text, p_run_no bigint) RETURNS json
 LANGUAGE plpgsql SET search_path = agentws, pg_temp AS $$
 DECLARE
@@ -304,6 +305,10 @@ DECLARE
     r run;
 BEGIN
     SELECT * INTO q FROM run_queue WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no FOR UPDATE;
+    IF NOT FOUND THEN
+        -- A repeated append holds no lock: its thread was deleted while it looked.
+        RETURN NULL;
+    END IF;
     IF q.begun_fence IS NULL THEN
         UPDATE run_queue SET begun_fence = q.fence, ordinal = q.ordinal + 1
             WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no RETURNING * INTO q;
