@@ -24,7 +24,8 @@ _HEADERS = {
     "Cache-Control": "no-cache",
     "Vary": "Accept-Encoding",
 }
-_SCRIPTS = ("theme.js", "page.js", "dom.js", "prose.js", "run.js", "threads.js", "frames.js")
+_MODULES = ("page", "composer", "connection", "dom", "drawers", "frames", "notes", "prose", "run", "threads")
+_SCRIPTS = ("theme.js", *(f"{name}.js" for name in _MODULES))
 _FILES = {"page.css": "text/css"} | dict.fromkeys(_SCRIPTS, "text/javascript")
 
 

@@ -58,7 +58,8 @@ async def test_health_is_only_read(path: str) -> None:
     assert (await ask(health_routes(ready), path, "POST")).status_code == 405
 
 
-SCRIPTS = ["/theme.js", "/page.js", "/dom.js", "/prose.js", "/run.js", "/threads.js", "/frames.js", "/agentws.js"]
+MODULES = ["page", "composer", "connection", "dom", "drawers", "frames", "notes", "prose", "run", "threads", "agentws"]
+SCRIPTS = ["/theme.js", *(f"/{name}.js" for name in MODULES)]
 FILES = ["/", "/page.css", *SCRIPTS]
 
 

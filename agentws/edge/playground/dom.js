@@ -39,3 +39,15 @@ export function duration(ms) {
   if (ms < 60_000) return `${(ms / 1000).toFixed(1)} s`;
   return `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1000)} s`;
 }
+
+export function on(id, type, listen) {
+  byId(id).addEventListener(type, listen);
+}
+
+/** What a form is for, in place of sending it anywhere. */
+export function submits(id, listen) {
+  on(id, "submit", (event) => {
+    event.preventDefault();
+    listen();
+  });
+}

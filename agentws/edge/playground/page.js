@@ -1,18 +1,15 @@
 // The page: one user, one current thread, its runs; the protocol is agentws.js's.
 import { AgentClient, ThreadLog, TERMINAL, newId } from "./agentws.js";
-import { byId, icon, make, put } from "./dom.js";
+import { clean, composer } from "./composer.js";
+import { NEWS, pill } from "./connection.js";
+import { byId, on, put, submits } from "./dom.js";
+import { drawers, side } from "./drawers.js";
 import { Frames } from "./frames.js";
+import { note, say } from "./notes.js";
 import { RunView, hasEnded } from "./run.js";
 import { ThreadList } from "./threads.js";
 
-const LONG = Array.from({ length: 30 }, (_, i) => `Line ${["one", "two", "three", "four", "five"][i % 5]} of a long text that comes word by word.`).join(" ");
-const EXAMPLES = [
-  ["Arithmetic, with a tool", "what is 12 * (3 + 4)?"],
-  ["A tool that fails", "what is 1 / 0?"],
-  ["A long answer", LONG],
-];
 const talk = byId("talk");
-const field = byId("text");
 const query = new URLSearchParams(location.search);
 
 let user = query.get("user") ?? localStorage.getItem("agentws.user") ?? "dev";
@@ -36,6 +33,7 @@ const client = new AgentClient({
   token,
 });
 const frames = new Frames();
+drawers((open) => frames.show(open));
 const threads = new ThreadList(client, askDelete);
 
 function token() {
@@ -77,20 +75,6 @@ function place(run, view) {
   if (after !== undefined) view.fold();
   const before = log.runs.get(view.element.previousElementSibling?.dataset.run);
   if (before && hasEnded(before)) views.get(before.run_id)?.fold();
-}
-
-function say(text) {
-  put(byId("say"), text);
-}
-
-function note(text, kind = "info") {
-  const close = () => element.remove();
-  const element = make("div", { class: `note ${kind}` }, make("span", {}, text));
-  element.append(make("button", { type: "button", class: "icon", "aria-label": "Close", click: close }, icon("close")));
-  byId("notes").append(element);
-  while (byId("notes").childElementCount > 3) byId("notes").firstChild.remove();
-  setTimeout(close, kind === "error" ? 12_000 : 6_000);
-  say(text);
 }
 
 function announce(event, run) {
@@ -202,11 +186,6 @@ function gone(thread_id) {
 
 // Runs
 
-/** Text as JSON can carry it. */
-function clean(text) {
-  return (text.toWellFormed?.() ?? text).replaceAll("\0", "");
-}
-
 function ask(text) {
   const run = { run_id: newId("run-"), status: "sending", request: text, attempt: 1, text: "", length: 0, entries: [], error: null, key: newId() };
   sticks = true;
@@ -270,35 +249,8 @@ async function copy(run) {
 
 // The connection
 
-function pill() {
-  const { name, retryAt, reason, code } = client.state;
-  const seconds = Math.max(0, Math.ceil((retryAt - Date.now()) / 1000));
-  const offline = navigator.onLine === false;
-  const text = {
-    connecting: offline ? "Offline" : "Connecting",
-    connected: "Connected",
-    draining: "Server restarts",
-    waiting: `${offline ? "Offline, retrying" : "Reconnecting"} in ${seconds} s`,
-    unauthorized: "Signed out",
-    refused: "Refused",
-    closed: "Closed",
-  }[name];
-  byId("pill").dataset.state = offline && name !== "connected" ? "offline" : name;
-  byId("pill").title = name === "refused" ? `${reason || "The server closed the connection."} (${code})` : "";
-  put(byId("state"), text);
-  byId("retry").hidden = name !== "waiting" && name !== "refused";
-  byId("drop").disabled = name !== "connected" && name !== "draining";
-}
-
-const NEWS = {
-  waiting: () => "The connection was lost. It will be made again.",
-  connected: () => "Connected",
-  draining: () => "The server restarts. The connection will move on.",
-  refused: ({ reason, code }) => reason || `The server refused the connection (${code}).`,
-};
-
 function onState({ detail }) {
-  pill();
+  pill(client.state);
   if (NEWS[detail.name] && !document.hidden) say(NEWS[detail.name](detail));
   if (detail.name === "refused") note(NEWS.refused(detail), "error");
   const out = detail.name === "unauthorized";
@@ -354,60 +306,8 @@ function switchUser(name, thread_id = null) {
   client.connect();
 }
 
-// Drawers
-
-const isNarrow = () => matchMedia("(max-width: 56rem)").matches;
-
-function side(on) {
-  byId("app").classList.toggle("side-open", on);
-  byId("menu").setAttribute("aria-expanded", on);
-  byId("main").inert = on && isNarrow();
-  if (on) byId("new").focus();
-  else if (isNarrow()) byId("menu").focus();
-}
-
-function showFrames(on) {
-  byId("frames").hidden = !on;
-  byId("frames-toggle").setAttribute("aria-expanded", on);
-  byId("main").inert = on && isNarrow();
-  frames.show(on);
-  byId(on ? "frames-close" : "frames-toggle").focus();
-}
-
-function theme(step) {
-  const names = ["auto", "light", "dark"];
-  const root = document.documentElement.dataset;
-  if (step) localStorage.setItem("agentws.theme", (root.theme = names[(names.indexOf(root.theme) + 1) % 3]));
-  put(byId("theme-name"), `Theme: ${root.theme === "auto" ? "system" : root.theme}`);
-}
-
 // Listening
 
-function on(id, type, listen) {
-  byId(id).addEventListener(type, listen);
-}
-
-function submits(id, listen) {
-  on(id, "submit", (event) => {
-    event.preventDefault();
-    listen();
-  });
-}
-
-function typed() {
-  byId("send").disabled = field.value.trim() === "";
-  if (CSS.supports("field-sizing", "content")) return;
-  field.style.height = "auto";
-  field.style.height = `${field.scrollHeight}px`;
-}
-
-submits("ask", () => {
-  const text = clean(field.value);
-  if (text.trim() === "") return;
-  field.value = "";
-  typed();
-  ask(text);
-});
 submits("me", () => byId("user").blur());
 submits("rename-form", rename);
 submits("sign-in", () => {
@@ -427,35 +327,19 @@ on("sign-out", "click", () => {
   sessionStorage.removeItem("agentws.token");
   switchUser(user);
 });
-on("text", "input", typed);
-on("text", "keydown", (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-  event.preventDefault();
-  byId("ask").requestSubmit();
-});
 on("rename-text", "keydown", (event) => event.key === "Escape" && (event.stopPropagation(), renaming(false)));
 on("rename", "click", () => renaming(true));
 on("new", "click", () => {
   open(null);
   side(false);
-  field.focus();
+  byId("text").focus();
 });
 on("threads", "click", (event) => event.target.closest("a") && side(false));
 on("earlier", "click", showEarlier);
 on("stop", "click", () => stop([...log.runs.values()].filter((run) => !hasEnded(run) && run.status !== "sending")));
 on("retry", "click", () => client.connect());
 on("drop", "click", () => client.drop());
-on("menu", "click", () => side(true));
-on("side-close", "click", () => side(false));
-on("veil", "click", () => side(false));
-on("frames-toggle", "click", () => showFrames(byId("frames").hidden));
-on("frames-close", "click", () => showFrames(false));
-on("theme", "click", () => theme(true));
 on("delete-no", "click", () => byId("delete").close());
-on("skip", "click", (event) => {
-  event.preventDefault();
-  field.focus();
-});
 on("talk", "scroll", () => {
   sticks = talk.scrollHeight - talk.scrollTop - talk.clientHeight < 48;
   byId("jump").hidden = sticks;
@@ -464,29 +348,17 @@ on("jump", "click", () => {
   sticks = true;
   draw();
 });
-addEventListener("keydown", (event) => {
-  if (event.key !== "Escape" || byId("delete").open) return;
-  if (byId("app").classList.contains("side-open")) side(false);
-  else if (!byId("frames").hidden) showFrames(false);
-});
 addEventListener("popstate", () => {
   const id = location.hash.slice(1) || null;
   if (id !== current) open(id);
 });
-addEventListener("resize", () => {
-  if (!isNarrow()) byId("main").inert = false;
-});
 addEventListener("visibilitychange", () => !document.hidden && client.state.name === "connected" && threads.refresh().then(title));
 setInterval(() => {
-  pill();
+  pill(client.state);
   const now = Date.now() + client.skewMs;
   for (const run of log.runs.values()) if (!hasEnded(run)) views.get(run.run_id)?.tick(run, now);
 }, 250);
 
-for (const [name, text] of EXAMPLES) {
-  const click = () => ask(text);
-  byId("examples").append(make("li", {}, make("button", { type: "button", click }, make("span", {}, name), make("span", { class: "sample" }, text))));
-}
 client.addEventListener("state", onState);
 client.addEventListener("event", onEvent);
 client.addEventListener("caught_up", onCaughtUp);
@@ -506,7 +378,6 @@ client.addEventListener("reset", ({ detail }) => {
   }
 });
 byId("user").value = user;
-theme(false);
+composer(ask);
 client.connect();
 open(location.hash.slice(1) || null);
-if (!matchMedia("(pointer: coarse)").matches) field.focus();
