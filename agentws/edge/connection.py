@@ -91,7 +91,9 @@ class Connection:
         self._bytes = 0
         self._wake = asyncio.Event()
         self._room = asyncio.Event()
-        self._following = Following(desk.feed, self, credentials.principal, most=desk.limits.subscriptions)
+        self._following = Following(
+            desk.feed, self, credentials.principal, most=desk.limits.subscriptions, postpone=self._postpone
+        )
         self._patience = Patience(most=_MOST_REFUSALS, seconds=_REFUSALS_S)
         self._closing = False
         self._is_deaf = False
@@ -182,6 +184,11 @@ class Connection:
             self._queued.add(subscription)
             self._queue.append(subscription)
             self._wake.set()
+
+    def _postpone(self, subscription: Subscription) -> None:
+        if subscription in self._queued:
+            self._queued.discard(subscription)
+            self._queue.remove(subscription)
 
     def tell(self, text: str) -> None:
         self._queue.append(text)

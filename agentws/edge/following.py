@@ -1,6 +1,6 @@
 """The threads that one connection follows: at most one subscription each, and no more than it may have."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from agentws.core.context import Principal
@@ -18,13 +18,23 @@ class Following:
         follower: who they are for.
         principal: whose threads they are of.
         most: how many may be followed; 0: any number.
+        postpone: takes back that a subscription is ready.
     """
 
-    def __init__(self, feed: Feed, follower: Follower, principal: Principal, *, most: int) -> None:
+    def __init__(
+        self,
+        feed: Feed,
+        follower: Follower,
+        principal: Principal,
+        *,
+        most: int,
+        postpone: Callable[[Subscription], None],
+    ) -> None:
         self._feed = feed
         self._follower = follower
         self._principal = principal
         self._most = most
+        self._postpone = postpone
         self._subscriptions: dict[ThreadId, Subscription] = {}
         self._held: Subscription | None = None
         self._is_over = False
@@ -82,6 +92,9 @@ class Following:
         try:
             yield
         finally:
+            if self._held is held:
+                # What was answered meanwhile goes before what it has to give, also where it was to be asked before.
+                self._postpone(held)
             self._held = None
             held.release()
 
@@ -92,6 +105,7 @@ class Following:
             if each is not None and each.key.thread_id == thread_id and each.epoch != epoch:
                 each.end("epoch_changed")
                 each.release()
+                self._held = None
 
     def _subscribe(
         self, thread_id: ThreadId, *, epoch: str, after_seq: int, behind: bool, announce: tuple[str | None] | None
