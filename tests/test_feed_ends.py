@@ -15,7 +15,7 @@ from agentws.ports import ThreadKey
 from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
 from agentws.store.threads import PgThreads
-from agentws.wire.ids import ThreadId
+from agentws.wire.ids import ThreadId, ThreadNo, new_number
 
 from .conftest import StartService, TestDatabase
 from .faults import Line
@@ -118,15 +118,15 @@ async def test_a_name_made_anew_before_its_deletion_was_heard_of_is_told_deleted
         thread_id = first[0]["thread_id"]
         line.hold("read_heads")
         await line.waiting.wait()
-        await PgThreads(pool).delete(ADA, ThreadId(thread_id))
-        client.send(type="create_thread", id="c", thread_id=thread_id)
-        anew = (await client.until_type("thread_created"))["thread"]
-        assert anew["epoch"] != first[0]["epoch"]
+        threads = PgThreads(pool)
+        await threads.delete(ADA, ThreadId(thread_id))
+        anew = await threads.create(ADA, ThreadId(thread_id), ThreadNo(new_number()), title=None, metadata=None)
+        assert anew.epoch != first[0]["epoch"]
         line.mend()
         ended = await client.until_type("thread_deleted", "subscription_ended")
         assert (ended["type"], ended["id"]) == ("thread_deleted", None)
         events = await client.run("new", agent="echo", thread_id=thread_id)
-        assert (events[0]["seq"], events[0]["epoch"]) == (1, anew["epoch"])
+        assert (events[0]["seq"], events[0]["epoch"]) == (1, anew.epoch)
 
 
 async def test_a_thread_whose_last_rows_are_gone_ends_where_the_follower_is(

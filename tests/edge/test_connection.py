@@ -5,6 +5,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import jwt
@@ -12,6 +13,7 @@ import pytest
 
 import agentws
 from agentws.app import Service
+from agentws.edge import connection
 
 from ..conftest import StartService
 from ..peers import TERMINAL, Peer, peer
@@ -63,6 +65,19 @@ async def test_a_hundred_refusals_are_borne(start_service: StartService) -> None
         client.send(type="nonsense", id="last")
         assert (await client.until(lambda frame: frame.get("id") == "last"))["code"] == "unknown_type"
         assert client.closed_with is None
+
+
+async def test_refusals_over_a_longer_time_are_borne(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = itertools.count(1000.0)
+    monkeypatch.setattr(connection, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    service = await start_service(rate_limit_per_s=0.001, rate_limit_burst=1)
+    async with peer(service) as client:
+        for number in range(300):
+            client.send(type="ping", id=f"p{number}")
+        await client.until(lambda frame: frame.get("id") == "p299")
+        assert (client.closed_with, len(of_type(client, "error"))) == (None, 299)
 
 
 async def test_a_users_connections_share_what_the_user_may_send(start_service: StartService) -> None:
