@@ -199,6 +199,12 @@ class Subscription:
         """Takes what was read from the journal. `more`: there may be more to read."""
         if self._state is not _State.READING:
             return
+        if items and items[0].from_seq > self._cursor + 1:
+            # What lies between is gone, with its thread or by age: nothing after it may be told.
+            if self._last is None:
+                self.end("epoch_changed")
+                return
+            items, more = (), False
         if not items:
             # What was heard of is not there, or not any more: the journal is right, and asked again at the next hint.
             self._heard = self._cursor

@@ -146,6 +146,29 @@ async def test_a_thread_whose_last_rows_are_gone_ends_where_the_follower_is(
         assert assert_dense(client.frames) == events
 
 
+async def test_a_slow_follower_of_a_deleted_thread_is_told_of_no_event_behind_a_hole(
+    start_service: StartService, database: TestDatabase, line: Line
+) -> None:
+    async def talk(run: Any) -> None:
+        for number in range(100):
+            await run.write("x" * 5000)
+            await run.think(f"{number}")
+
+    service = await start_service({"talk": talk}, send_buffer_bytes=20_000, poll_interval_ms=20)
+    async with peer(service) as slow, peer(service) as fast, another_process(database) as pool:
+        accepted = await slow.ask("hi")
+        thread_id = accepted["thread_id"]
+        slow.reading.clear()
+        await subscribed(fast, thread_id)
+        await fast.ended(accepted["run_id"])
+        await PgThreads(pool).delete(ADA, ThreadId(thread_id))
+        await PgNodes(pool).purge(older_than_s=0, limit=150)
+        slow.reading.set()
+        assert (await slow.until_type("thread_deleted"))["thread_id"] == thread_id
+        assert 0 < len(assert_dense(slow.frames)) < 150
+        assert of_thread(slow, thread_id)[-1]["type"] == "thread_deleted"
+
+
 async def test_a_hint_of_a_deletion_that_is_doubled_or_late_is_told_once(
     start_service: StartService, monkeypatch: pytest.MonkeyPatch, line: Line
 ) -> None:

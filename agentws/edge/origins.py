@@ -42,7 +42,9 @@ class Origins:
         """Whether a page of this origin may make this request."""
         if self._allowed is not None:
             return self._allowed.fullmatch(origin.lower()) is not None
-        called = _place(f"{connection.scope['scheme']}://{connection.headers.get('host', '')}")
+        # By the page's scheme: a proxy that ends TLS leaves no port in the host, and another scheme to us.
+        scheme = origin.partition("://")[0].lower()
+        called = _place(f"{scheme}://{connection.headers.get('host', '')}")
         return called is not None and _place(origin) == called
 
 

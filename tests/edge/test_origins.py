@@ -44,6 +44,9 @@ def test_what_comes_from_no_browser_may_call(patterns: tuple[str, ...]) -> None:
         ("http://127.0.0.1:8000", "127.0.0.1:8000", "ws"),
         ("http://[::1]:8000", "[::1]:8000", "ws"),
         ("HTTPS://Chat.Example.Com", "chat.example.com", "wss"),
+        # Behind a proxy that ends TLS.
+        ("https://chat.example.com", "chat.example.com", "ws"),
+        ("https://chat.example.com:8443", "chat.example.com:8443", "ws"),
     ],
 )
 def test_the_host_s_own_pages_may_call(origin: str, host: str, scheme: str) -> None:
