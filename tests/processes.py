@@ -42,7 +42,7 @@ class ServerProcess:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("AGENTWS_")}
         process = subprocess.Popen(
             [sys.executable, "-m", "agentws", "serve", "--port", "0", *self.arguments],
-            env={**inherited, "AGENTWS_DEMO_WORDS_PER_S": "0", **self.env},
+            env={**inherited, "AGENTWS_DEMO_WORDS_PER_S": "0", "AGENTWS_POOL_SIZE": "4", **self.env},
             cwd=ROOT,
             text=True,
             stdout=subprocess.PIPE,

@@ -162,6 +162,7 @@ async def test_a_slow_follower_of_a_deleted_thread_is_told_of_no_event_behind_a_
         await subscribed(fast, thread_id)
         await fast.ended(accepted["run_id"])
         await PgThreads(pool).delete(ADA, ThreadId(thread_id))
+        await fast.until_type("thread_deleted")
         await PgNodes(pool).purge(older_than_s=0, limit=150)
         slow.reading.set()
         assert (await slow.until_type("thread_deleted"))["thread_id"] == thread_id
