@@ -238,6 +238,12 @@ async def talk(run: agentws.Run) -> None:
     await run.call_tool("never", never)
 
 
+async def at_work(client: Peer) -> None:
+    """Waits until a connection has been told all that `talk` says."""
+    if not of_type(client, "tool_executing"):
+        await client.until_type("tool_executing")
+
+
 @asynccontextmanager
 async def followed_by_two(start_service: StartService) -> AsyncIterator[tuple[Peer, Peer, dict[str, Any]]]:
     """Who started a run, another connection that follows it, and what the start was answered."""
@@ -252,7 +258,7 @@ async def followed_by_two(start_service: StartService) -> AsyncIterator[tuple[Pe
 async def test_asker_and_others_get_all_events_and_then_hear_of_the_deletion_once(start_service: StartService) -> None:
     async with followed_by_two(start_service) as (asker, other, accepted):
         thread_id, run_id = accepted["thread_id"], accepted["run_id"]
-        await other.until_type("tool_executing")
+        await at_work(other)
         asker.send(type="delete_thread", id="d", thread_id=thread_id)
         for client, frame_id in ((asker, "d"), (other, None)):
             assert_whole(await deleted(client, thread_id), thread_id, run_id, frame_id=frame_id)
@@ -265,7 +271,7 @@ async def test_a_follower_that_takes_slowly_gets_them_too(start_service: StartSe
     async with followed_by_two(start_service) as (asker, other, accepted):
         thread_id, run_id = accepted["thread_id"], accepted["run_id"]
         other.reading.clear()
-        await asker.until_type("tool_executing")
+        await at_work(asker)
         asker.send(type="delete_thread", id="d", thread_id=thread_id)
         assert_whole(await deleted(asker, thread_id), thread_id, run_id, frame_id="d")
         assert of_type(other, "thread_deleted") == []
@@ -277,7 +283,7 @@ async def test_an_asker_that_takes_slowly_gets_them_before_its_answer(start_serv
     async with followed_by_two(start_service) as (asker, other, accepted):
         thread_id, run_id = accepted["thread_id"], accepted["run_id"]
         asker.reading.clear()
-        await other.until_type("tool_executing")
+        await at_work(other)
         asker.send(type="delete_thread", id="d", thread_id=thread_id)
         assert_whole(await deleted(other, thread_id), thread_id, run_id, frame_id=None)
         asker.reading.set()
@@ -290,7 +296,7 @@ async def test_a_name_made_anew_at_once_is_another_thread_to_those_who_followed_
     async with followed_by_two(start_service) as (asker, other, accepted):
         thread_id, run_id = accepted["thread_id"], accepted["run_id"]
         other.reading.clear()
-        await asker.until_type("tool_executing")
+        await at_work(asker)
         asker.send(type="delete_thread", id="d", thread_id=thread_id)
         asker.send(type="create_thread", thread_id=thread_id)
         anew = (await asker.until_type("thread_created"))["thread"]
@@ -308,7 +314,7 @@ async def test_an_asker_that_goes_away_while_its_last_events_are_read_leaves_not
 ) -> None:
     async with followed_by_two(start_service) as (asker, other, accepted):
         asker.reading.clear()
-        await other.until_type("tool_executing")
+        await at_work(other)
         asker.send(type="delete_thread", id="d", thread_id=accepted["thread_id"])
         await deleted(other, accepted["thread_id"])
         asker.gone = True
