@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import os
 import secrets
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from .faults import Line
 from .processes import ServerProcess, running
 
 LOGIN = "agentws"
+MEMORY = "/dev/shm"
 _numbers = itertools.count(1)
 
 
@@ -41,13 +43,27 @@ class TestDatabase:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[EmbeddedPostgres]:
     """One PostgreSQL for this process's tests."""
-    directory = Path(tempfile.mkdtemp(prefix="agentws-tests-"))
+    # In memory where there is such a place: a database is several hundred files, and tests make a thousand of them.
+    memory = MEMORY if os.access(MEMORY, os.W_OK) else None
+    directory = Path(tempfile.mkdtemp(prefix="agentws-tests-", dir=memory))
     directory.chmod(0o755)
     postgres = EmbeddedPostgres(directory / "data")
     postgres.start()
+    asyncio.run(_forget_durability(postgres))
     yield postgres
     postgres.stop()
     shutil.rmtree(directory, ignore_errors=True)
+
+
+async def _forget_durability(postgres: EmbeddedPostgres) -> None:
+    """Tests end processes and never the machine: without waiting for the disk their many databases are made fast."""
+    connection = await asyncpg.connect(postgres.url(user="postgres", database="postgres"))
+    try:
+        for setting in ("fsync", "full_page_writes"):
+            await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")
