@@ -133,7 +133,11 @@ def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, execu
     )
     starts = PgStarts(database, limits)
     janitor = Janitor(nodes, starts, agents=tuple(agents), interval_s=_LOOK_INTERVAL_S, meter=meter)
-    drain = Drain(grace_s=settings.drain_grace_s, announce=lambda ms: around.connections.announce_drain(within_ms=ms))
+    drain = Drain(
+        grace_s=settings.drain_grace_s,
+        announce=lambda ms: around.connections.announce_drain(within_ms=ms),
+        settled=janitor.settled,
+    )
 
     def renewed(renewal: Renewal) -> None:
         janitor.heed(renewal, worker)

@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from agentws.runtime.worker import Worker
 
@@ -10,15 +11,21 @@ __all__ = ["Drain"]
 
 log = logging.getLogger("agentws.runtime")
 
+_SETTLE_S = 1.0
+
 
 class Drain:
     """
     Args:
         grace_s: how long runs at work may take to end, in seconds.
         announce: tells clients to come back within so many milliseconds.
+        settled: waits until nothing is being claimed that was begun to be before.
     """
 
-    def __init__(self, *, grace_s: float, announce: Callable[[int], None]) -> None:
+    def __init__(
+        self, *, grace_s: float, announce: Callable[[int], None], settled: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._settled = settled
         self._grace_s = grace_s
         self._announce = announce
         self._hurry = asyncio.Event()
@@ -43,6 +50,9 @@ class Drain:
         if self._begun:
             return
         self._begun = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SETTLE_S):
+                await self._settled()
         log.info("draining: %d runs at work", worker.in_flight)
         self._announce(self.retry_after_ms or 0)
         idle = asyncio.ensure_future(worker.idle())

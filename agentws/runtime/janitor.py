@@ -34,6 +34,7 @@ class Janitor:
         self._unknown: frozenset[RunKey] = frozenset()
         self._orphans: frozenset[RunKey] = frozenset()
         self._known: frozenset[RunKey] = frozenset()
+        self._looking = asyncio.Lock()
 
     def wake(self) -> None:
         """Looks now."""
@@ -60,7 +61,8 @@ class Janitor:
         while True:
             self._wake.clear()
             try:
-                await self._pick_up(node(), worker)
+                async with self._looking:
+                    await self._pick_up(node, worker)
             except StoreUnavailable as error:
                 log.debug("cannot look for runs: %s", error)
             try:
@@ -69,8 +71,13 @@ class Janitor:
             except TimeoutError:
                 pass
 
-    async def _pick_up(self, node_id: int | None, worker: Worker) -> None:
-        if node_id is None:
+    async def settled(self) -> None:
+        """Waits for a look that is under way; what it claims is claimed by then."""
+        async with self._looking:
+            pass
+
+    async def _pick_up(self, node: Callable[[], int | None], worker: Worker) -> None:
+        if (node_id := node()) is None:
             return
         orphans = tuple(self._orphans - worker.known)
         self._orphans = frozenset()
@@ -78,7 +85,8 @@ class Janitor:
             self._meter.took_over(orphan=ticket.orphan)
             log.warning("took over run number %d under fence %d", ticket.run_no, ticket.fence)
             await self._begin(ticket, worker)
-        if worker.free:
+        # Asked again: the lease may have been lost meanwhile, or the process be going away.
+        if worker.free and node() == node_id:
             limit = min(worker.free, _TAKE_OVER_LIMIT)
             for ticket in await self._nodes.claim_waiting(node_id, self._agents, limit=limit):
                 self._meter.claimed()
