@@ -1,6 +1,5 @@
 """The HTTP routes beside the WebSocket (section 6): the same messages, checks, limits and errors, one request each."""
 
-import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -28,8 +27,6 @@ from agentws.wire.messages import STARTS, GetThreadHistory, ListThreads, Subscri
 from agentws.wire.schema import protocol_schema
 
 __all__ = ["Api", "api_routes"]
-
-log = logging.getLogger("agentws.edge")
 
 _TICKET_S, _LEAST_TICKET_S, _MOST_TICKET_S = 60, 30, 3600
 _UNENDING_S = 365 * 24 * 3600
