@@ -10,6 +10,7 @@ from starlette.types import Message, Receive, Scope, Send
 from agentws.core.limits import refuse
 from agentws.edge.connection import Connection, Desk
 from agentws.edge.websocket import Connections
+from agentws.observe.logs import bound
 from agentws.ports import Credentials
 from agentws.wire.messages import Subscribe
 
@@ -81,18 +82,22 @@ class _Stream(Response):
         wire = _Wire(receive, send)
         connection = wire.connection = Connection(self._credentials, wire.send, self._desk)
         self._connections.add(connection)
-        try:
-            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
-            await self._desk.commands.carry_out(connection, self._message)
-            if not connection.is_following:
-                # The thread has gone since it was looked up; that has been said.
-                connection.close(1000, "no subscription")
-            async with asyncio.TaskGroup() as tasks:
-                beat = tasks.create_task(wire.beat(self._heartbeat_interval_s))
-                await connection.serve(wire.receive)
-                beat.cancel()
-        finally:
-            self._connections.discard(connection)
+        with bound(connection_id=connection.connection_id):
+            try:
+                await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+                await self._serve(connection, wire)
+            finally:
+                self._connections.discard(connection)
+
+    async def _serve(self, connection: Connection, wire: "_Wire") -> None:
+        await self._desk.commands.carry_out(connection, self._message)
+        if not connection.is_following:
+            # The thread has gone since it was looked up; that has been said.
+            connection.close(1000, "no subscription")
+        async with asyncio.TaskGroup() as tasks:
+            beat = tasks.create_task(wire.beat(self._heartbeat_interval_s))
+            await connection.serve(wire.receive)
+            beat.cancel()
 
 
 class _Wire:
