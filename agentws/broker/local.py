@@ -5,6 +5,7 @@ import logging
 from agentws.core.replay import Batch
 from agentws.observe.meters import FeedMeter
 from agentws.ports import Listener, ThreadKey
+from agentws.wire.ids import RunNo
 
 __all__ = ["LocalBroker"]
 
@@ -35,3 +36,9 @@ class LocalBroker:
             except Exception:
                 # What goes wrong with one follower is not the run's fault, nor the other followers'.
                 log.exception("a follower could not take a batch")
+
+    def stop(self, run_no: RunNo) -> None:
+        """Other processes find the mark when they renew their lease."""
+
+    def work(self) -> None:
+        """Other processes find the run when they look for some."""

@@ -4,6 +4,7 @@ from typing import Protocol
 
 from agentws.core.replay import Batch
 from agentws.ports.store import ThreadKey
+from agentws.wire.ids import RunNo
 
 __all__ = ["Broker", "Listener"]
 
@@ -21,3 +22,9 @@ class Broker(Protocol):
     def unsubscribe(self, key: ThreadKey, listener: Listener) -> None: ...
 
     def publish(self, key: ThreadKey, batch: Batch) -> None: ...
+
+    def stop(self, run_no: RunNo) -> None:
+        """Tells other processes that a run is to stop or was ended; the one that works on it asks the database."""
+
+    def work(self) -> None:
+        """Tells other processes that there is a run which any of them may take."""

@@ -51,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = None
     migrate_url: Annotated[str | None, _about("the URL to migrate with; none: the database URL", url=True)] = None
     migrate_at_start: Annotated[bool | None, _about("whether a start brings the schema to this version")] = None
+    broker: Annotated[
+        Literal["local", "postgres"] | None,
+        _about("how processes hear of each other's events: by asking the database (local), or by its notifications"),
+    ] = None
+    workers: Annotated[int, _more_than_zero("processes that serve one port", "processes")] = 1
     data_dir: Annotated[
         str | None, _about("where the embedded PostgreSQL keeps its data; none: the user's data directory")
     ] = None
@@ -69,6 +74,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     lease_ttl_s: Annotated[
         float, _more_than_zero("without a sign for this long, a process loses its runs to another", "s")
     ] = 15.0
+    restart_delay_s: Annotated[
+        float, _from_zero("before a run whose process was lost starts again; four times as long before the next", "s")
+    ] = 1.0
     run_timeout_s: Annotated[float, _more_than_zero("how long an attempt of a run may take", "s")] = 300.0
     stop_grace_s: Annotated[float, _from_zero("how long an agent that was stopped may take to end", "s")] = 10.0
     drain_grace_s: Annotated[float, _from_zero("how long runs may go on after SIGTERM", "s")] = 10.0
@@ -96,8 +104,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, _more_than_zero("what may wait for a slow reader before it is read from the database instead", "bytes")
     ] = 1024 * 1024
     poll_interval_ms: Annotated[
-        float, _more_than_zero("how often the database is asked for what other processes wrote", "ms")
+        float, _more_than_zero("how often the database is asked for what other processes wrote (local)", "ms")
     ] = 500.0
+    reconcile_interval_ms: Annotated[
+        float, _more_than_zero("how often it is asked for what a lost notification would have told (postgres)", "ms")
+    ] = 5000.0
+    event_retention_days: Annotated[
+        float, _from_zero("how long events are kept after their run; messages stay; 0: for ever", "days")
+    ] = 0.0
     pool_size: Annotated[int, _more_than_zero("connections to the database, of one process", "connections")] = 12
     database_wait_s: Annotated[float, _from_zero("how long a start waits for the database", "s")] = 30.0
     database_timeout_s: Annotated[float, _more_than_zero("how long a call to the database may take", "s")] = 10.0
@@ -114,6 +128,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
                 force_setattr(self, name, value)
         if self.auth is None:
             force_setattr(self, "auth", "jwt" if self.jwt_secret else "dev")
+        if self.broker is None:
+            force_setattr(self, "broker", "postgres" if self.workers > 1 else "local")
 
     def __repr__(self) -> str:
         values = ", ".join(f"{name}={shown(name, getattr(self, name))!r}" for name in self.__struct_fields__)
