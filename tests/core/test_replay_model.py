@@ -1,4 +1,4 @@
-"""A follower against a model: whatever is committed, lost, late, doubled, merged or begun anew, it has each number once.
+"""A follower against a model: whatever is committed, lost, late, doubled, merged or begun anew, it has a number once.
 
 The model is the list of all that was committed; the follower has `follow`, `restart_at` and a journal that it can read.
 """
