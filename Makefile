@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test conformance services test-all check lock bench-check clean
+.PHONY: run test conformance services test-all check lock bench-check chaos chaos-proof clean
 
 run: $(READY)
 	@$(BIN)/agentws serve
@@ -12,11 +12,13 @@ run: $(READY)
 test: $(READY)
 	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
 
-# What test-all needs besides: a browser of Debian's, its driver, and axe-core.
+# What test-all needs besides: a browser of Debian's, its driver, and axe-core; and what chaos shifts clocks with.
 services: $(READY)
-	@{ command -v chromium && command -v npm; } >/dev/null || { \
-		test "$$(id -u)" = 0 || { echo "make services: run it as root, or install chromium and npm first"; exit 1; }; \
-		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium npm; }
+	@{ command -v chromium && command -v npm && ls /usr/lib/*/faketime; } >/dev/null 2>&1 || { \
+		test "$$(id -u)" = 0 || { echo "make services: run it as root, or install chromium, npm and libfaketime first"; \
+			exit 1; }; \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+			chromium npm libfaketime; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r tests/browser/requirements.lock
 	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
 
@@ -36,6 +38,14 @@ check: $(READY)
 
 bench-check: $(READY)
 	$(BIN)/python -m scripts.bench_check $(BENCH_ARGS)
+
+# Real servers under load while everything around them breaks: make chaos CHAOS_ARGS="--seconds 600 --seed 7"
+chaos: $(READY)
+	$(BIN)/python -m scripts.chaos $(CHAOS_ARGS)
+
+# That chaos finds faults: each of seven, put in on purpose in a copy, has to be found.
+chaos-proof: $(READY)
+	$(BIN)/python -m scripts.chaos.proof $(CHAOS_ARGS)
 
 # Writes the lock files anew, with hashes.
 lock: $(READY)
