@@ -37,6 +37,8 @@ class Service:
         settings: as loaded.
         agents: name → agent, the first being the default one; `demo` is added where it is not among them.
         authenticate: who is signed in, as the host says; it decides alone. None: the settings do.
+        worker: this process's number among several whose parent has told what is lifted and keeps the database
+            running and migrated; None: it is alone.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Service:
         agents: Mapping[str, Any] | None = None,
         *,
         authenticate: Authenticate | None = None,
+        worker: int | None = None,
     ) -> None:
         if settings.auth == "host" and authenticate is None:
             raise refusal("auth", "is 'host', which is for an application that gives create_app its authenticate")
@@ -54,10 +57,11 @@ class Service:
         self.settings = settings
         self.agents = named
         self.connections = Connections(most=settings.max_connections, most_per_user=settings.max_connections_per_user)
-        self.metrics = Metrics(tuple(named))
+        self.metrics = Metrics(tuple(named), worker=worker)
         self.statistics = Statistics(
             runs_in_flight=lambda: self._parts.worker.in_flight if self._parts else 0,
             connections=lambda: len(self.connections),
+            worker=worker,
         )
         self._around = Surroundings(
             settings=settings,
@@ -67,6 +71,7 @@ class Service:
             statistics=self.statistics,
             authenticate=authenticate,
         )
+        self._has_parent = worker is not None
         self._stack = AsyncExitStack()
         self._nodes: PgNodes | None = None
         self._parts: Parts | None = None
@@ -97,7 +102,7 @@ class Service:
         Raises:
             SettingsError, StoreUnavailable, EmbeddedError, MigrationError: with what is wrong and what to do.
         """
-        for line in lifted(self.settings):
+        for line in () if self._has_parent else lifted(self.settings):
             log.warning("%s", line)
         try:
             await self._start()
@@ -138,7 +143,7 @@ class Service:
             return "the database cannot be reached"
 
     async def _start(self) -> None:
-        found = await find_database(self.settings, self._stack)
+        found = await find_database(self.settings, self._stack, prepared=self._has_parent)
         if found.watch is not None:
             self._keep("the embedded PostgreSQL", found.watch)
         database = await open_database(found, self.settings, self._stack, meter=self.metrics.store)

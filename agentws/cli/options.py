@@ -11,11 +11,24 @@ from agentws.settings import FIELDS, Loaded, Settings, SettingsError, read
 from agentws.store.embedded import EmbeddedError
 from agentws.store.migrate import MigrationError
 
-__all__ = ["EXPECTED", "Commands", "add_place", "add_serve_options", "loaded_of", "settings_of"]
+__all__ = ["EXPECTED", "Commands", "WorkerError", "add_place", "add_serve_options", "loaded_of", "settings_of"]
 
 log = logging.getLogger("agentws")
 
-EXPECTED = (SettingsError, StoreUnavailable, EmbeddedError, MigrationError, asyncpg.PostgresError, OSError)
+
+class WorkerError(RuntimeError):
+    """A process that should serve cannot; the text is what it would have said if it were alone."""
+
+
+EXPECTED = (
+    SettingsError,
+    StoreUnavailable,
+    EmbeddedError,
+    MigrationError,
+    WorkerError,
+    asyncpg.PostgresError,
+    OSError,
+)
 """What goes wrong outside of this program: its text says what, and no stack is shown."""
 
 
@@ -39,6 +52,7 @@ def add_serve_options(command: argparse.ArgumentParser) -> None:
     """Adds the options of `serve`."""
     command.add_argument("--host", help="address to listen on (default 127.0.0.1)")
     command.add_argument("--port", type=int, help="port to listen on (default 8000; 0: a free one)")
+    command.add_argument("--workers", type=int, metavar="N", help="processes that serve the port (default 1)")
     command.add_argument("--agents", metavar="MODULE:NAME", help="a mapping of names to agents, or one agent")
     add_place(command)
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from functools import partial
 from types import MappingProxyType
 from typing import Any, Literal
 
@@ -35,17 +36,23 @@ class _RefusedUpgrades(logging.Filter):
         return "without completing handshake" not in record.getMessage()
 
 
-def configure(level: int | str = logging.INFO, *, form: Literal["text", "json"] = "text") -> None:
+def configure(
+    level: int | str = logging.INFO, *, form: Literal["text", "json"] = "text", worker: int | None = None
+) -> None:
     """Sends all log lines of this process to standard error, also those of structlog's own loggers.
 
     Args:
         level: the least that is told of agentws; libraries are told from WARNING on.
         form: `text`, for people: what a user sent is escaped to one line, and tracebacks are indented; or `json`: an
             object a line.
+        worker: this process's number among several, for each line to carry; None: it is alone.
     """
     handler = logging.StreamHandler(sys.stderr)
     render = _as_json if form == "json" else _as_text
-    handler.setFormatter(ProcessorFormatter(processors=[ExtraAdder(_EXTRA), merge_contextvars, _add_ids, render]))
+    add_worker = partial(_add_worker, {} if worker is None else {"worker": worker})
+    handler.setFormatter(
+        ProcessorFormatter(processors=[ExtraAdder(_EXTRA), merge_contextvars, _add_ids, add_worker, render])
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("agentws").setLevel(level)
     logging.getLogger("uvicorn.error").addFilter(_RefusedUpgrades())
@@ -80,6 +87,11 @@ Event = structlog.typing.EventDict
 def _add_ids(logger: Any, method: str, event: Event) -> Event:
     # Last, so that no caller can put another run's id in their place.
     event.update(_ids.get())
+    return event
+
+
+def _add_worker(worker: Mapping[str, int], logger: Any, method: str, event: Event) -> Event:
+    event.update(worker)
     return event
 
 

@@ -6,7 +6,7 @@ What is counted is in `meters`; here is what is read when somebody asks.
 import asyncio
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram
@@ -26,9 +26,12 @@ class Metrics:
     """
     Args:
         agents: the names of agents that may be told apart; any other counts as unknown.
+        worker: this process's number among several at one address, a label of every sample, since each time another
+            of them may be asked; None: it is alone.
     """
 
-    def __init__(self, agents: Sequence[str] = ()) -> None:
+    def __init__(self, agents: Sequence[str] = (), *, worker: int | None = None) -> None:
+        self._labels = {} if worker is None else {"worker": str(worker)}
         self._registry = CollectorRegistry()
         self._gauges: dict[str, Gauge] = {}
         self.edge = EdgeMeter(self._registry)
@@ -74,18 +77,26 @@ class Metrics:
 
     def render(self) -> bytes:
         """All metrics as text, of the type `CONTENT_TYPE`; to be called from the event loop's thread."""
-        return generate_latest(_WithoutBirths(self._registry))
+        return generate_latest(_AsTold(self._registry, self._labels))
 
 
-class _WithoutBirths:
-    """A registry less the times at which its series were made, which double what is to be read and tell nothing."""
+class _AsTold:
+    """A registry whose samples have some labels more, less the times at which its series were made.
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    Those double what is to be read and tell nothing.
+    """
+
+    def __init__(self, registry: CollectorRegistry, labels: Mapping[str, str]) -> None:
         self._registry = registry
+        self._labels = labels
 
     def collect(self) -> Iterable[Metric]:
         for family in self._registry.collect():
-            family.samples = [each for each in family.samples if not each.name.endswith("_created")]
+            family.samples = [
+                each._replace(labels={**each.labels, **self._labels})
+                for each in family.samples
+                if not each.name.endswith("_created")
+            ]
             yield family
 
 

@@ -30,6 +30,7 @@ class Statistics:
         connections: how many connections are open now.
         now: seconds since the epoch.
         clock: seconds of a clock that never goes back.
+        worker: this process's number among several at one address, told beside the counters; None: it is alone.
         most_in_doubt: of how many starts in doubt it is remembered that they may still have become runs.
     """
 
@@ -40,12 +41,14 @@ class Statistics:
         connections: Callable[[], int] = lambda: 0,
         now: Callable[[], float] = time.time,
         clock: Callable[[], float] = time.monotonic,
+        worker: int | None = None,
         most_in_doubt: int = 10_000,
     ) -> None:
         self._runs_in_flight = runs_in_flight
         self._connections = connections
         self._now = now
         self._clock = clock
+        self._worker: dict[str, int] = {} if worker is None else {"worker": worker}
         self._most_in_doubt = most_in_doubt
         self._began = clock()
         self._counts = dict.fromkeys((*_OTHERS, *_OF_KIND.values(), *_OF_STATUS.values()), 0)
@@ -114,6 +117,7 @@ class Statistics:
     def read(self) -> dict[str, int | float | None]:
         """All counters as they are now; a copy."""
         return {
+            **self._worker,
             **self._counts,
             "errors": self._counts["errors"] + len(self._in_doubt),
             "last_processed_time": self._last_processed_time,

@@ -40,7 +40,7 @@ _SOCKET = ".s.PGSQL.5432"
 _USABLE_SOCKET = re.compile(r"[A-Za-z0-9 /._+@=-]{1,107}")
 _PAUSE_S, _WATCH_S = 0.05, 0.25
 _INITDB = ("-Upostgres", "-Atrust", "-EUTF8", "--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-_SETTINGS = ("--listen_addresses=", "--shared_buffers=128MB", "--max_connections=100")
+_SETTINGS = ("--listen_addresses=", "--shared_buffers=128MB")
 _STARTUP = b"\0\0\0\x29\0\3\0\0user\0postgres\0database\0postgres\0\0"
 _TERMINATE, _READY_FOR_QUERY = b"X\0\0\0\4", b"Z\0\0\0\5I"
 # Nothing of ours that is secret, and none of the PG* variables, which change what the server does.
@@ -62,8 +62,9 @@ class EmbeddedPostgres:
     root too; where that account cannot reach the directory, the data go below /var/lib/agentws-embedded.
     """
 
-    def __init__(self, data_dir: Path, *, log: logging.Logger | None = None) -> None:
+    def __init__(self, data_dir: Path, *, most_connections: int = 100, log: logging.Logger | None = None) -> None:
         self._given = data_dir.expanduser().resolve()
+        self._most_connections = most_connections
         self._log = log or logging.getLogger(__name__)
         self._lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -166,8 +167,8 @@ class EmbeddedPostgres:
             binaries = place.binaries()
             yield from self._make_cluster(place, binaries, held)
             place.clear_stale()
-            command = [str(binaries / "postgres"), f"-D{place.cluster}", f"-k{place.socket_dir}", *_SETTINGS]
-            self._process = place.spawn(command, held=held)
+            options = (f"-D{place.cluster}", f"-k{place.socket_dir}", f"-N{self._most_connections}", *_SETTINGS)
+            self._process = place.spawn([str(binaries / "postgres"), *options], held=held)
         finally:
             os.close(held)
         while not (place.says_ready(self._process.pid) and place.connects()):

@@ -16,6 +16,8 @@ from agentws.store.pool import Database
 __all__ = ["Found", "find_database", "open_database"]
 
 EMBEDDED_LOGIN = "agentws"
+# Connections of the embedded PostgreSQL, which refuses whatever is above its number: of each process, and of others.
+_BESIDE_POOL, _BESIDE_PROCESSES = 2, 20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,25 +35,29 @@ class Found:
     watch: Callable[[], Awaitable[None]] | None = None
 
 
-async def find_database(settings: Settings, stack: AsyncExitStack) -> Found:
+async def find_database(settings: Settings, stack: AsyncExitStack, *, prepared: bool = False) -> Found:
     """The database that the settings name; the embedded one is started, and stopped with the stack.
+
+    Args:
+        prepared: whether another process has made the embedded one's database and migrates.
 
     Raises:
         EmbeddedError: if the embedded one cannot be started.
     """
     if settings.database_url is not None and settings.database_url != "embedded":
         migrate_url = settings.migrate_url or settings.database_url
-        return Found(url=settings.database_url, migrate_url=migrate_url if settings.migrate_at_start else None)
-    postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()))
+        migrates = settings.migrate_at_start and not prepared
+        return Found(url=settings.database_url, migrate_url=migrate_url if migrates else None)
+    connections = settings.workers * (settings.pool_size + _BESIDE_POOL) + _BESIDE_PROCESSES
+    postgres = EmbeddedPostgres(Path(settings.data_dir or default_data_dir()), most_connections=max(100, connections))
     stack.callback(postgres.stop)
     postgres.start()
+    url = postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN)
+    if prepared:
+        return Found(url=url, migrate_url=None, watch=postgres.watch)
     superuser = postgres.url(user="postgres", database="postgres")
     await make_database(superuser, database=EMBEDDED_LOGIN, login=EMBEDDED_LOGIN)
-    return Found(
-        url=postgres.url(user=EMBEDDED_LOGIN, database=EMBEDDED_LOGIN),
-        migrate_url=postgres.url(user="postgres", database=EMBEDDED_LOGIN),
-        watch=postgres.watch,
-    )
+    return Found(url=url, migrate_url=postgres.url(user="postgres", database=EMBEDDED_LOGIN), watch=postgres.watch)
 
 
 async def open_database(found: Found, settings: Settings, stack: AsyncExitStack, *, meter: StoreMeter) -> Database:
