@@ -5,7 +5,9 @@ from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
 from agentws.app.gauges import add_run_gauges, add_store_gauges
+from agentws.app.hints import hint_tasks, make_broker, poll_interval
 from agentws.broker.local import LocalBroker
+from agentws.broker.postgres import PostgresBroker
 from agentws.core.agent import AgentSpec
 from agentws.core.limits import Buckets, StartLimits
 from agentws.edge.admission import Admission
@@ -20,7 +22,6 @@ from agentws.feed import Feed
 from agentws.observe.frames import FrameTally
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
-from agentws.ports import Renewal
 from agentws.runtime.conversations import Conversations
 from agentws.runtime.dispatcher import Dispatcher
 from agentws.runtime.drain import Drain
@@ -75,7 +76,7 @@ class Parts:
 class _Engine:
     """What works on runs."""
 
-    broker: LocalBroker
+    broker: LocalBroker | PostgresBroker
     journal: PgJournal
     starts: PgStarts
     janitor: Janitor
@@ -97,7 +98,7 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
     feed = Feed(
         engine.journal,
         engine.broker,
-        poll_interval_s=settings.poll_interval_ms / 1000,
+        poll_interval_s=poll_interval(settings, engine.broker),
         buffer_bytes=settings.send_buffer_bytes,
         meter=around.metrics.feed,
         statistics=around.statistics,
@@ -115,6 +116,8 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
         edge=edge,
         api=api,
         tasks={
+            # First, because what is begun first ends last: the others may have something to tell until then.
+            **hint_tasks(engine.broker, feed=feed, lease=engine.lease, janitor=engine.janitor, worker=engine.worker),
             "the lease": engine.lease.keep,
             "the search for runs": lambda: engine.janitor.look(engine.may_claim, engine.worker),
             "the feed": feed.poll,
@@ -127,7 +130,7 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
 
 def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, executor: Executor) -> _Engine:
     settings, meter, agents = around.settings, around.metrics.node, around.agents
-    journal, broker = PgJournal(database), LocalBroker(around.metrics.feed)
+    journal, broker = PgJournal(database), make_broker(settings, database, around.metrics)
     limits = StartLimits(
         threads=settings.max_threads_per_user, runs=settings.max_runs_per_user, waiting=settings.max_waiting_runs
     )
@@ -138,13 +141,7 @@ def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, execu
         announce=lambda ms: around.connections.announce_drain(within_ms=ms),
         settled=janitor.settled,
     )
-
-    def renewed(renewal: Renewal) -> None:
-        janitor.heed(renewal, worker)
-
-    lease = Lease(
-        nodes, ttl_s=settings.lease_ttl_s, on_renewed=renewed, on_lost=lambda: worker.abandon_all(), meter=meter
-    )
+    lease = _make_lease(around, nodes, janitor, lambda: worker)
 
     def may_claim() -> int | None:
         return None if drain.begun else lease.node_id
@@ -174,6 +171,18 @@ def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, execu
         worker=worker,
         services=services,
         may_claim=may_claim,
+    )
+
+
+def _make_lease(around: Surroundings, nodes: PgNodes, janitor: Janitor, worker: Callable[[], Worker]) -> Lease:
+    """A lease that keeps what is at work here in step with what the database says of it."""
+    return Lease(
+        nodes,
+        ttl_s=around.settings.lease_ttl_s,
+        on_asked=lambda: janitor.note(worker()),
+        on_renewed=lambda renewal: janitor.heed(renewal, worker()),
+        on_lost=lambda: worker().abandon_all(),
+        meter=around.metrics.node,
     )
 
 

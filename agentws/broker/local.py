@@ -28,8 +28,16 @@ class LocalBroker:
         if not listeners:
             self._listeners.pop(key, None)
 
+    def follows(self, key: ThreadKey) -> bool:
+        """Whether a thread has a follower here."""
+        return key in self._listeners
+
     def publish(self, key: ThreadKey, batch: Batch) -> None:
         self._meter.published()
+        self.tell(key, batch)
+
+    def tell(self, key: ThreadKey, batch: Batch) -> None:
+        """Tells the followers here."""
         for listener in tuple(self._listeners.get(key, ())):
             try:
                 listener.push(batch)

@@ -3,7 +3,8 @@
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from agentws.core.framing import frame
@@ -21,14 +22,17 @@ __all__ = ["Feed"]
 log = logging.getLogger("agentws.feed")
 
 PAGE = 200
+THREADS_A_CALL = 500
 _RETRY_S = 0.5
+
+_Followed = tuple[ThreadKey, str]
 
 
 class Feed:
     """All subscriptions of a process.
 
     Args:
-        poll_interval_s: how often the journal is asked for what was not heard, in seconds.
+        poll_interval_s: how often the journal is asked for what was not heard, in seconds; asked before each pause.
         buffer_bytes: what a subscription holds at most, but for one event.
     """
 
@@ -37,7 +41,7 @@ class Feed:
         journal: Journal,
         broker: Broker,
         *,
-        poll_interval_s: float,
+        poll_interval_s: Callable[[], float],
         buffer_bytes: int,
         meter: FeedMeter,
         statistics: Statistics,
@@ -52,6 +56,7 @@ class Feed:
         self._followed: Counter[ThreadKey] = Counter()
         self._reads: set[asyncio.Task[None]] = set()
         self._away = False
+        self._reconcile = asyncio.Event()
 
     def subscribe(
         self,
@@ -90,23 +95,47 @@ class Feed:
 
     async def poll(self) -> None:
         """Asks at intervals for what was written and not heard of, until cancelled."""
+        pause_s = self._poll_interval_s()
         while True:
-            await asyncio.sleep(self._poll_interval_s)
-            asked = tuple(self._subscriptions)
-            if not asked and not self._away:
-                continue
-            followed = list({(each.key, each.epoch) for each in asked})
-            try:
-                ends = await self._journal.read_ends(followed)
-            except StoreUnavailable as error:
-                self._tell_away(error)
-                continue
-            except Exception:
-                log.exception("cannot read the ends of %d threads", len(followed))
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._reconcile.wait()
+            # What is to be found from now on is looked for once more.
+            self._reconcile.clear()
+            pause_s = self._poll_interval_s()
+            if not await self._look():
+                pause_s = min(pause_s, _RETRY_S)
+
+    def reconcile(self) -> None:
+        """Asks now for what was written: something may not have been heard of."""
+        self._reconcile.set()
+
+    async def _look(self) -> bool:
+        """Asks where all threads end that are followed, so many in a call; False where a call was not answered."""
+        asked: dict[_Followed, list[Subscription]] = {}
+        for subscription in self._subscriptions:
+            asked.setdefault((subscription.key, subscription.epoch), []).append(subscription)
+        threads = list(asked)
+        # Where nobody follows anything, the database is asked whether it is back all the same.
+        starts = range(0, len(threads), THREADS_A_CALL) if threads else range(1 if self._away else 0)
+        answers = [await self._look_at(threads[at : at + THREADS_A_CALL], asked) for at in starts]
+        if all(answers):
             self._away = False
-            for subscription in asked:
-                subscription.catch_up(ends.get((subscription.key, subscription.epoch)))
+        return all(answers)
+
+    async def _look_at(self, threads: Sequence[_Followed], asked: Mapping[_Followed, Sequence[Subscription]]) -> bool:
+        try:
+            ends = await self._journal.read_ends(threads)
+        except StoreUnavailable as error:
+            self._tell_away(error)
+            return False
+        except Exception:
+            log.exception("cannot read the ends of %d threads", len(threads))
+            return False
+        for thread in threads:
+            for subscription in asked[thread]:
+                subscription.catch_up(ends.get(thread))
+        return True
 
     def follows(self, key: ThreadKey) -> bool:
         """Whether anybody follows a thread here."""

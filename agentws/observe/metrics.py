@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Gauge, Histogram
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import Metric
 
+from agentws.observe.hints import HintMeter
 from agentws.observe.meters import EdgeMeter, FeedMeter, NodeMeter, RunMeter, StoreMeter
 
 __all__ = ["CONTENT_TYPE", "Metrics"]
@@ -37,6 +38,7 @@ class Metrics:
         self.edge = EdgeMeter(self._registry)
         self.runs = RunMeter(self._registry, agents)
         self.feed = FeedMeter(self._registry)
+        self.hints = HintMeter(self._registry)
         self.store = StoreMeter(self._registry)
         self.node = NodeMeter(self._registry)
         self._loop_lag = Histogram(

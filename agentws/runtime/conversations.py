@@ -6,7 +6,16 @@ from agentws.core.run import RunKey
 from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Caller, Head, Journal, ThreadKey, Threads
 from agentws.runtime.worker import Worker
-from agentws.wire.answers import Subscribed, ThreadCreated, ThreadDeleted, ThreadSwitched, ThreadUpdated, Unsubscribed
+from agentws.wire.answers import (
+    Subscribed,
+    Thread,
+    ThreadCreated,
+    ThreadDeleted,
+    ThreadHistory,
+    ThreadSwitched,
+    ThreadUpdated,
+    Unsubscribed,
+)
 from agentws.wire.codec import encode_text, timestamp
 from agentws.wire.errors import Fault
 from agentws.wire.ids import ThreadId, ThreadNo, new_number, new_thread_id
@@ -50,8 +59,7 @@ class Conversations:
             title=message.title or None,
             metadata=None if message.metadata is None else encode_text(message.metadata),
         )
-        # The end of an older thread of this name is not to be taken for that of this one.
-        caller.leave_older(ThreadId(thread.thread_id), epoch=thread.epoch)
+        _leave_older(caller, thread)
         caller.answer(ThreadCreated(id=message.id, timestamp=timestamp(), thread=thread))
 
     async def update(self, caller: Caller, message: UpdateThread) -> None:
@@ -61,25 +69,27 @@ class Conversations:
             title=message.title,
             metadata=None if message.metadata is None else encode_text(message.metadata),
         )
+        _leave_older(caller, thread)
         caller.answer(ThreadUpdated(id=message.id, timestamp=timestamp(), thread=thread))
 
     async def list_page(self, caller: Caller, message: ListThreads) -> None:
-        caller.answer(
-            await self._threads.list_page(
-                caller.principal, frame_id=message.id, limit=message.limit, before=message.before
-            )
+        page = await self._threads.list_page(
+            caller.principal, frame_id=message.id, limit=message.limit, before=message.before
         )
+        for thread in page.threads:
+            _leave_older(caller, thread)
+        caller.answer(page)
 
     async def history(self, caller: Caller, message: GetThreadHistory) -> None:
-        caller.answer(
-            await self._threads.history(
-                caller.principal,
-                _named(message.thread_id),
-                frame_id=message.id,
-                limit=message.limit,
-                before=message.before,
-            )
+        history = await self._threads.history(
+            caller.principal,
+            _named(message.thread_id),
+            frame_id=message.id,
+            limit=message.limit,
+            before=message.before,
         )
+        _leave_older(caller, history)
+        caller.answer(history)
 
     async def switch(self, caller: Caller, message: SwitchThread) -> None:
         """Makes a thread the caller's current one and follows it."""
@@ -142,13 +152,21 @@ class Conversations:
         for ended, kind in deleted.ended:
             self._statistics.run_ended(kind, "stopped", RunKey(principal.tenant_id, principal.user_id, ended))
         for running in deleted.running:
-            self._worker.revoke(RunKey(principal.tenant_id, principal.user_id, running))
+            if self._worker.works_on(running):
+                self._worker.revoke(RunKey(principal.tenant_id, principal.user_id, running))
+            else:
+                self._broker.stop(running)
         caller.forget(thread_id)
         last = ThreadDeleted(id=message.id, timestamp=timestamp(), thread_id=thread_id)
         finished = caller.finish(thread_id, deleted, last)
         end = Batch(epoch=deleted.epoch, after_seq=deleted.last_seq, last_seq=deleted.last_seq, deleted=True)
         self._broker.publish(ThreadKey(principal, thread_id), end)
         await finished
+
+
+def _leave_older(caller: Caller, found: Thread | ThreadHistory) -> None:
+    """Before a caller is told of a thread: the end of an older one of its name is not to be taken for its end."""
+    caller.leave_older(ThreadId(found.thread_id), epoch=found.epoch)
 
 
 def _named(thread_id: str | None) -> ThreadId:

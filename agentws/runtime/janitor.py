@@ -40,12 +40,16 @@ class Janitor:
         """Looks now."""
         self._wake.set()
 
+    def note(self, worker: Worker) -> None:
+        """Notes what is at work here when a renewal is asked for: all of it is this process's then, or was ended."""
+        self._known = worker.known
+
     def heed(self, renewal: Renewal, worker: Worker) -> None:
         """Hands on the stop marks that a renewal brought, and notes runs of this process that it does not work on.
 
         Such a run was accepted by a call whose answer was lost. One that is unknown at two renewals is taken anew; its
-        fence keeps a late answer from doing harm. One that was at work here before and is not this process's any more
-        was ended elsewhere, with its thread.
+        fence keeps a late answer from doing harm. One that was at work here when the renewal was asked for, and is not
+        this process's any more, was ended elsewhere, with its thread.
         """
         for key in renewal.stops:
             worker.stop(key, None)

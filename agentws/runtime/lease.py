@@ -27,6 +27,7 @@ class Lease:
         nodes: where leases are kept.
         ttl_s: how long one lasts, in seconds.
         on_renewed: told what each renewal brought.
+        on_asked: called before each renewal is asked for.
         on_lost: called when runs of this process may be taken by others soon.
         meter: told of renewals and losses.
     """
@@ -38,17 +39,20 @@ class Lease:
         ttl_s: float,
         on_renewed: Callable[[Renewal], None],
         on_lost: Callable[[], None],
+        on_asked: Callable[[], None] = lambda: None,
         meter: NodeMeter | None = None,
     ) -> None:
         self._nodes = nodes
         self._ttl_s = ttl_s
         self._on_renewed = on_renewed
         self._on_lost = on_lost
+        self._on_asked = on_asked
         self._meter = meter or NodeMeter()
         self._node_id = 0
         self._good_until = 0.0
         self._held = False
         self._timer: asyncio.TimerHandle | None = None
+        self._hurried = asyncio.Event()
 
     @property
     def node_id(self) -> int | None:
@@ -70,13 +74,17 @@ class Lease:
         loop = asyncio.get_running_loop()
         wait_s = self._ttl_s / 3
         while True:
-            await asyncio.sleep(max(0.0, min(wait_s, self._good_until - loop.time())) if self._held else wait_s)
+            await self._pause(max(0.0, min(wait_s, self._good_until - loop.time())) if self._held else wait_s)
             try:
                 wait_s = self._ttl_s / 3 if await self._renew() else _RETRY_S
             except StoreUnavailable as error:
                 self._meter.renewal("unanswered")
                 log.warning("the lease was not renewed: %s", error)
                 wait_s = _RETRY_S
+
+    def hurry(self) -> None:
+        """Renews now: somebody has stopped or ended a run of this process. Asked for several times, it is done once."""
+        self._hurried.set()
 
     async def give_up(self) -> None:
         """Ends the lease; what this process still holds may be taken at once."""
@@ -85,12 +93,20 @@ class Lease:
         with suppress(StoreUnavailable):
             await self._nodes.remove(self._node_id)
 
+    async def _pause(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._hurried.wait()
+        # What is asked for from now on is asked for again: the renewal that comes may be too early for it.
+        self._hurried.clear()
+
     async def _renew(self) -> bool:
         if not self._held:
             await self.take()
             return True
         loop = asyncio.get_running_loop()
         asked = loop.time()
+        self._on_asked()
         try:
             async with asyncio.timeout_at(max(self._good_until, asked)):
                 renewal = await self._nodes.renew(self._node_id, ttl_s=self._ttl_s)

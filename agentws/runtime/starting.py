@@ -105,6 +105,8 @@ class Starter:
             self._worker.start(replace(accepted.claim, connection_id=caller.connection_id), reserved=True)
         elif not accepted.duplicate:
             self._publish_queued(caller, accepted, agent)
+            if wanted.owner is None:
+                self._broker.work()
         if accepted.interrupted is not None:
             self._stopper.hurry(caller.principal, accepted.interrupted, "interrupted")
 

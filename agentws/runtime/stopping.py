@@ -50,5 +50,8 @@ class Stopper:
         return stopped
 
     def hurry(self, principal: Principal, run_no: RunNo, reason: str) -> None:
-        """Tells a run that is at work here that it has to stop, which has been accepted already."""
-        self._worker.stop(RunKey(principal.tenant_id, principal.user_id, run_no), reason)
+        """Tells a run that it has to stop, which has been accepted already, wherever it is at work."""
+        if self._worker.works_on(run_no):
+            self._worker.stop(RunKey(principal.tenant_id, principal.user_id, run_no), reason)
+        else:
+            self._broker.stop(run_no)

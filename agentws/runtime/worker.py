@@ -10,7 +10,7 @@ from agentws.core.run import Claim, RunKey
 from agentws.observe.logs import bound
 from agentws.runtime.recorder import publish_first
 from agentws.runtime.supervisor import Services, Supervisor
-from agentws.wire.ids import request_id_of
+from agentws.wire.ids import RunNo, request_id_of
 
 __all__ = ["Worker"]
 
@@ -60,6 +60,10 @@ class Worker:
     def known(self) -> frozenset[RunKey]:
         """The runs at work here."""
         return frozenset(self._supervisors)
+
+    def works_on(self, run_no: RunNo) -> bool:
+        """Whether a run is at work here, whosever it is."""
+        return any(key.run_no == run_no for key in self._supervisors)
 
     def reserve(self) -> bool:
         """Takes a slot for a run that is being accepted; False where none is free."""

@@ -1,6 +1,7 @@
 """Connections to PostgreSQL, handed out one call at a time: a call is a round trip and a transaction of its own.
 
-Two doors: `user` acts for one principal, whose names are always the call's first arguments; `system` sees no content.
+Three doors: `user` acts for one principal, whose names are always the call's first arguments; `system` sees no
+content; `listen` gives a connection outside of the pool, for notifications alone.
 Whatever keeps a call from being answered in time is StoreUnavailable, and only that.
 """
 
@@ -132,6 +133,17 @@ class Database:
         """Calls a unit of work of the system; as `user`, with `args` from $1 on."""
         return await self._fetch(call, *args)
 
+    async def listen(self) -> _Connection:
+        """Opens a connection of the caller's own, to listen and to notify; the caller ends it.
+
+        Raises:
+            StoreUnavailable: if there was none in time.
+        """
+        try:
+            return await self._connect("agentws listen")
+        except _AWAY as error:
+            raise StoreUnavailable(str(error) or type(error).__name__) from error
+
     async def _fetch(self, call: str, *args: Any) -> Sequence[Row]:
         asked = time.monotonic()
         self._calls += 1
@@ -188,11 +200,11 @@ class Database:
         elif not connection.is_closed():
             connection.terminate()
 
-    async def _connect(self) -> _Connection:
+    async def _connect(self, name: str = "agentws") -> _Connection:
         # Every setting of a unit of work ends with its transaction, so that nothing has to be reset between two.
         return await asyncpg.connect(
             self._url,
             timeout=self._timeout_s,
             max_cached_statement_lifetime=0,
-            server_settings={"jit": "off", "application_name": "agentws"},
+            server_settings={"jit": "off", "application_name": name},
         )
