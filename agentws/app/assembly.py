@@ -99,7 +99,6 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
         engine.journal,
         engine.broker,
         poll_interval_s=poll_interval(settings, engine.broker),
-        buffer_bytes=settings.send_buffer_bytes,
         meter=around.metrics.feed,
         statistics=around.statistics,
     )

@@ -19,11 +19,7 @@ def add_run_gauges(
     gauge, threads = metrics.gauge, services.threads
     gauge("agentws_connections", "Connections that are open.", lambda: len(connections))
     gauge("agentws_subscriptions", "Threads followed by connections.", lambda: feed.subscriptions)
-    gauge(
-        "agentws_queue_bytes",
-        "Bytes that wait to be sent, of all connections.",
-        lambda: connections.buffered + sum(feed.buffered()),
-    )
+    gauge("agentws_queue_bytes", "Bytes that wait to be sent, of all connections.", lambda: connections.buffered)
     gauge("agentws_runs_in_flight", "Runs at work in this process.", lambda: worker.in_flight)
     gauge("agentws_abandoned_tasks", "Agents that were cancelled and go on.", lambda: len(services.abandoned))
     gauge("agentws_tool_threads", "Tool calls in a thread or waiting for one.", lambda: threads.at_work)

@@ -27,6 +27,7 @@ __all__ = ["Service"]
 log = logging.getLogger("agentws")
 
 TOOL_THREADS = 64
+_CLOSE_S = 1.5
 _CLOSE_WAIT_S = 2.0
 
 
@@ -121,7 +122,7 @@ class Service:
         if self._parts is None or self._parts.drain.begun:
             return
         await self._parts.drain.run(self._parts.worker)
-        self.connections.close_all(1001, "going away")
+        self.connections.close_all(1001, "going away", within_s=_CLOSE_S)
         with suppress(TimeoutError):
             async with asyncio.timeout(_CLOSE_WAIT_S):
                 await self.connections.none_open()

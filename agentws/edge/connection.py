@@ -1,16 +1,15 @@
 """One WebSocket connection: frames in, frames out, in order; what is to be sent is bounded, and so is what is taken in.
 
-It has two tasks. One reads frames and carries out each before it reads the next; the other sends.
+It has two tasks. One reads frames and carries out each before it reads the next; the other sends. Closing takes a
+bounded time, whatever the peer does.
 """
 
 import asyncio
 import logging
 import time
-from collections import deque
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from starlette.types import Receive, Send
 
@@ -21,7 +20,8 @@ from agentws.core.session import Command, Reply, Session, error_frame
 from agentws.edge.commands import Commands
 from agentws.edge.expiry import Expiry
 from agentws.edge.following import Following
-from agentws.feed import Feed, Subscription
+from agentws.edge.outbox import Outbox
+from agentws.feed import Budget, Feed, Subscription
 from agentws.ports import Credentials
 from agentws.wire.answers import CredentialsExpiring, ServerMessage
 from agentws.wire.codec import encode_text, timestamp, timestamp_at
@@ -32,18 +32,17 @@ __all__ = ["Connection", "ConnectionLimits", "Desk"]
 
 log = logging.getLogger("agentws.edge")
 
-_LAST_READS_S = 1.0
+_CLOSE_S = 10.0
 _MOST_REFUSALS, _REFUSALS_S = 100, 10.0
-
-
-class _Close(NamedTuple):
-    code: int
-    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ConnectionLimits:
-    """What a connection may hold: `buffer_bytes` waiting to be sent before no further frame is read; 0: no limit."""
+    """What a connection may hold.
+
+    `buffer_bytes` wait to be sent, of answers and events together, before no further frame is read and no event is
+    taken, but from the journal later. `subscriptions`: how many threads it may follow; 0: any number.
+    """
 
     buffer_bytes: int
     subscriptions: int
@@ -81,22 +80,18 @@ class Connection:
             thread_no = ThreadNo(new_number())
             reserved = new_thread_id(thread_no), thread_no
         self._session = Session(credentials.principal, new_connection_id(), reserved)
-        self._send = send
         self._desk = desk
         self._tally = desk.commands.tally
         self._expiry = Expiry(credentials.expires_at, warn=self._warn_of_expiry, end=self._expire)
-        self._buffer_bytes = desk.limits.buffer_bytes
-        self._queue: deque[str | Subscription | _Close] = deque()
-        self._queued: set[Subscription] = set()
-        self._bytes = 0
-        self._wake = asyncio.Event()
-        self._room = asyncio.Event()
+        self._budget = Budget(desk.limits.buffer_bytes)
+        self._outbox = outbox = Outbox(send, self._budget, expects=lambda: self._following.is_reading)
         self._following = Following(
-            desk.feed, self, credentials.principal, most=desk.limits.subscriptions, postpone=self._postpone
+            desk.feed, self, credentials.principal, most=desk.limits.subscriptions, postpone=outbox.postpone
         )
         self._patience = Patience(most=_MOST_REFUSALS, seconds=_REFUSALS_S)
         self._closing = False
-        self._is_deaf = False
+        self._end = asyncio.timeout(None)
+        self._is_served = False
 
     # As a caller
 
@@ -134,8 +129,8 @@ class Connection:
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be sent, besides those of its subscriptions."""
-        return self._bytes
+        """How many bytes wait to be sent: of answers, and of the events of its subscriptions."""
+        return self._budget.held
 
     def answer(self, frame: ServerMessage) -> None:
         self._tally.sent(frame)
@@ -179,21 +174,15 @@ class Connection:
 
     # As a follower
 
-    def ready(self, subscription: Subscription) -> None:
-        if subscription not in self._queued:
-            self._queued.add(subscription)
-            self._queue.append(subscription)
-            self._wake.set()
+    @property
+    def budget(self) -> Budget:
+        return self._budget
 
-    def _postpone(self, subscription: Subscription) -> None:
-        if subscription in self._queued:
-            self._queued.discard(subscription)
-            self._queue.remove(subscription)
+    def ready(self, subscription: Subscription) -> None:
+        self._outbox.ready(subscription)
 
     def tell(self, text: str) -> None:
-        self._queue.append(text)
-        self._bytes += len(text)
-        self._wake.set()
+        self._outbox.put(text)
 
     def ended(self, subscription: Subscription, *, deleted: bool) -> None:
         self._following.forget(subscription)
@@ -202,11 +191,20 @@ class Connection:
 
     # The connection itself
 
-    def close(self, code: int, reason: str) -> None:
-        """Closes the connection when everything before has been sent; no frame is carried out any more."""
+    def close(self, code: int, reason: str, *, within_s: float = _CLOSE_S) -> None:
+        """Closes the connection when everything before has been sent; no frame is carried out any more.
+
+        Args:
+            within_s: for how many seconds that is waited for, where the peer does not take it.
+        """
         self._closing = True
-        self._queue.append(_Close(code, reason))
-        self._wake.set()
+        self._outbox.close(code, reason)
+        self._end_within(within_s)
+
+    def _end_within(self, seconds: float) -> None:
+        if self._is_served and not self._end.expired():
+            at = asyncio.get_running_loop().time() + seconds
+            self._end.reschedule(at if (before := self._end.when()) is None else min(at, before))
 
     async def serve(self, receive: Receive, *greetings: ServerMessage) -> None:
         """Serves an accepted connection until either side closes it."""
@@ -214,13 +212,22 @@ class Connection:
             self.answer(greeting)
         self._expiry.start()
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with self._end, asyncio.TaskGroup() as tasks:
+                self._is_served = True
+                if self._closing:
+                    self._end_within(_CLOSE_S)
                 sender = tasks.create_task(self._send_all())
                 await self._read_all(receive)
                 sender.cancel()
+        except TimeoutError:
+            if not self._end.expired():
+                raise
+            log.info("the peer takes nothing, and is not told that the connection is closed")
         finally:
+            self._is_served = False
             self._expiry.stop()
             self._following.end()
+            self._budget.close()
 
     async def _read_all(self, receive: Receive) -> None:
         while True:
@@ -230,9 +237,7 @@ class Connection:
             if self._closing:
                 continue
             await self._take(event.get("text"))
-            while self._bytes > self._buffer_bytes and not self._is_deaf:
-                self._room.clear()
-                await self._room.wait()
+            await self._budget.room()
 
     async def _take(self, text: str | None) -> None:
         """Takes a frame; None: a binary one."""
@@ -265,43 +270,11 @@ class Connection:
     async def _send_all(self) -> None:
         """Sends what is queued, until the connection is closed; a peer that is gone ends it."""
         try:
-            while True:
-                while self._queue:
-                    item = self._queue.popleft()
-                    if isinstance(item, _Close):
-                        await self._send_rest()
-                        await self._send({"type": "websocket.close", "code": item.code, "reason": item.reason})
-                        return
-                    await self._send_item(item)
-                self._wake.clear()
-                await self._wake.wait()
+            await self._outbox.send_all()
         except OSError:
             self._tally.meter.send_failed()
             log.debug("the peer is gone")
         finally:
             # Nobody will take anything any more; a reader that waits for that must not wait for ever.
-            self._is_deaf = True
-            self._room.set()
+            self._budget.close()
             self._following.end()
-
-    async def _send_rest(self) -> None:
-        """Sends what the journal is being asked for now, if it comes soon; the client would get it by resuming."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LAST_READS_S):
-                while self._queue or self._following.is_reading:
-                    if not self._queue:
-                        self._wake.clear()
-                        await self._wake.wait()
-                    item = self._queue.popleft()
-                    if not isinstance(item, _Close):
-                        await self._send_item(item)
-
-    async def _send_item(self, item: str | Subscription) -> None:
-        if isinstance(item, str):
-            self._bytes -= len(item)
-            self._room.set()
-            await self._send({"type": "websocket.send", "text": item})
-            return
-        self._queued.discard(item)
-        for text in item.take():
-            await self._send({"type": "websocket.send", "text": text})

@@ -51,7 +51,7 @@ class Connections:
 
     @property
     def buffered(self) -> int:
-        """How many bytes wait to be sent, besides those of subscriptions."""
+        """How many bytes wait to be sent."""
         return sum(connection.buffered for connection in self._open)
 
     @property
@@ -86,10 +86,10 @@ class Connections:
             retry_after_ms = secrets.randbelow(max(1, within_ms)) + 1
             connection.answer(DrainingNotice(timestamp=timestamp(), retry_after_ms=retry_after_ms))
 
-    def close_all(self, code: int, reason: str) -> None:
-        """Closes all connections, each after what it still has to send."""
+    def close_all(self, code: int, reason: str, *, within_s: float) -> None:
+        """Closes all connections, each after what it still has to send; `within_s`: as `Connection.close`."""
         for connection in self:
-            connection.close(code, reason)
+            connection.close(code, reason, within_s=within_s)
 
 
 class WebSocketEdge:

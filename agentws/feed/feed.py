@@ -33,7 +33,6 @@ class Feed:
 
     Args:
         poll_interval_s: how often the journal is asked for what was not heard, in seconds; asked before each pause.
-        buffer_bytes: what a subscription holds at most, but for one event.
     """
 
     def __init__(
@@ -42,11 +41,9 @@ class Feed:
         broker: Broker,
         *,
         poll_interval_s: Callable[[], float],
-        buffer_bytes: int,
         meter: FeedMeter,
         statistics: Statistics,
     ) -> None:
-        self.buffer_bytes = buffer_bytes
         self.meter = meter
         self.statistics = statistics
         self._journal = journal
@@ -157,22 +154,12 @@ class Feed:
         await asyncio.gather(*self._reads, return_exceptions=True)
 
     async def _read(self, subscription: Subscription) -> None:
+        budget = subscription.follower.budget
         while subscription.is_reading:
-            self.meter.read()
             try:
-                page = await self._journal.read_events(
-                    subscription.key.principal,
-                    subscription.key.thread_id,
-                    epoch=subscription.epoch,
-                    after_seq=subscription.cursor,
-                    limit=PAGE,
-                    most_bytes=self.buffer_bytes,
-                )
-                items = [
-                    Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
-                    for origin, record in page.events
-                ]
-                subscription.add_page(items, more=page.more)
+                # Many subscriptions of one follower are behind at once: no more than one page is in memory for it.
+                async with budget.turn():
+                    await self._read_page(subscription, budget.free)
                 return
             except StoreUnavailable as error:
                 self._tell_away(error)
@@ -182,6 +169,24 @@ class Feed:
                 log.exception("cannot read the journal of a thread")
                 await asyncio.sleep(_RETRY_S)
                 continue
+
+    async def _read_page(self, subscription: Subscription, most_bytes: int) -> None:
+        if not subscription.is_reading:
+            return
+        self.meter.read()
+        page = await self._journal.read_events(
+            subscription.key.principal,
+            subscription.key.thread_id,
+            epoch=subscription.epoch,
+            after_seq=subscription.cursor,
+            limit=PAGE,
+            most_bytes=most_bytes,
+        )
+        items = [
+            Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
+            for origin, record in page.events
+        ]
+        subscription.add_page(items, more=page.more)
 
     def _on_read(self, task: "asyncio.Task[None]") -> None:
         self._reads.discard(task)

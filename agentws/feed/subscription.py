@@ -1,25 +1,26 @@
 """A thread's events for one follower: the journal and what is heard of it, joined by number; each once, in order.
 
-A subscription holds a bounded number of bytes. What does not fit, what was missed, and what another process wrote is
-read from the journal, when the follower takes again.
+What is held for a follower is bounded, over all its subscriptions. What does not fit, what was missed, and what another
+process wrote is read from the journal, when the follower has taken what was there.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Sequence
 from enum import Enum
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from agentws.core.replay import Batch, Item, follow
-from agentws.observe.delivery import Delivery
+from agentws.feed.budget import Budget
+from agentws.observe.delivery import Commit, Delivery
 from agentws.ports import End, ThreadKey
 from agentws.wire.answers import CaughtUp, SubscriptionEnded, ThreadDeleted
-from agentws.wire.codec import encode_text, timestamp
+from agentws.wire.codec import encode_text, size_of, timestamp
 
 if TYPE_CHECKING:
     from agentws.feed.feed import Feed
 
-__all__ = ["Follower", "Subscription"]
+__all__ = ["Follower", "Frame", "Subscription"]
 
 
 class _State(Enum):
@@ -31,8 +32,29 @@ class _State(Enum):
     CLOSED = "closed"
 
 
+class Frame(NamedTuple):
+    """A frame to be sent, and how many bytes it is in UTF-8."""
+
+    text: str
+    size: int
+
+
+class _Waiting(NamedTuple):
+    """A frame that waits; `commit`: the one that an event was heard of with."""
+
+    frame: Frame
+    is_event: bool
+    commit: Commit | None
+
+
 class Follower(Protocol):
-    """Who subscriptions are for; both calls return at once and never raise."""
+    """Who subscriptions are for; its calls return at once and never raise.
+
+    `budget`: what is held for it. Who takes a frame removes it from there when it has been sent.
+    """
+
+    @property
+    def budget(self) -> Budget: ...
 
     def ready(self, subscription: "Subscription") -> None:
         """There is something to take; it may be told again before anything is taken."""
@@ -73,7 +95,8 @@ class Subscription:
         self._cursor = cursor
         self._state = _State.BEHIND if behind else _State.LIVE
         self._announce = announce
-        self._frames: deque[str] = deque()
+        self._budget = follower.budget
+        self._frames: deque[_Waiting] = deque()
         self._bytes = 0
         self._heard = cursor
         self._held = False
@@ -121,26 +144,34 @@ class Subscription:
         if self._state is _State.LIVE:
             self._state = _State.BEHIND
 
-    def take(self) -> list[str]:
-        """The frames that are there, in order; where the journal has more, it is read now, and `ready` called then."""
+    def take(self, most_bytes: int) -> list[Frame]:
+        """The next frames, in order: so many bytes and the frame that passes them.
+
+        Where there are more, `ready` has been called again. Where there are none and the journal has more, it is read,
+        and `ready` called then.
+        """
         if self._held:
             return []
-        frames = list(self._frames)
-        self._frames.clear()
-        self._bytes = 0
-        self._delivery.taken()
-        if self._state is _State.BEHIND:
+        taken: list[_Waiting] = []
+        size = 0
+        while self._frames and size < most_bytes:
+            taken.append(self._frames.popleft())
+            size += taken[-1].frame.size
+        self._bytes -= size
+        self._delivery.taken([each.commit for each in taken if each.is_event])
+        if self._frames:
+            self.follower.ready(self)
+        elif self._state is _State.BEHIND:
             self._state = _State.READING
             self._feed.read(self)
-        return frames
+        return [each.frame for each in taken]
 
     def end(self, reason: str) -> None:
         """Ends the subscription from the server's side, and says so."""
         if self._state is _State.CLOSED:
             return
         ended = SubscriptionEnded(timestamp=timestamp(), thread_id=self.key.thread_id, reason=reason)
-        self._frames.clear()
-        self._delivery.dropped()
+        self._drop()
         self._end(encode_text(ended), deleted=False)
 
     def finish(self, last_seq: int, text: str) -> None:
@@ -161,10 +192,14 @@ class Subscription:
     def close(self) -> None:
         """Takes nothing more; what was not taken is dropped."""
         self._state = _State.CLOSED
-        self._frames.clear()
-        self._delivery.dropped()
+        self._drop()
         self._feed.forget(self)
         self._closed.set()
+
+    def _drop(self) -> None:
+        self._frames.clear()
+        self._budget.remove(self._bytes)
+        self._bytes = 0
 
     def _end_if_finished(self) -> None:
         if self._last is not None and self._state is not _State.CLOSED and self._cursor >= self._last[0]:
@@ -173,7 +208,7 @@ class Subscription:
     def _end(self, text: str, *, deleted: bool) -> None:
         self._state = _State.CLOSED
         self._feed.forget(self)
-        self._frames.append(text)
+        self._append(text)
         self.follower.ended(self, deleted=deleted)
         self.follower.ready(self)
         self._closed.set()
@@ -216,7 +251,7 @@ class Subscription:
         (frame_id,) = self._announce
         self._announce = None
         caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
-        self._frames.append(encode_text(caught_up))
+        self._append(encode_text(caught_up))
 
     def catch_up(self, end: End | None) -> None:
         """Takes note of where its thread ends, as it is in the database; None: it is not there any more."""
@@ -229,17 +264,21 @@ class Subscription:
 
     def _add(self, items: Sequence[Item], batch: Batch | None) -> int:
         """Takes items as long as there is room; returns how many. `batch`: what they came with; None: the journal."""
+        commit = None if batch is None else Commit(batch.committed_at, batch.on_sent)
         for taken, item in enumerate(items):
-            if self._bytes > self._feed.buffer_bytes:
+            if self._budget.is_full:
                 return taken
-            self._frames.append(item.frame)
-            self._bytes += len(item.frame)
+            self._append(item.frame, is_event=True, commit=commit)
             self._cursor = item.seq
             if batch is None:
                 self._delivery.read()
-            else:
-                self._delivery.heard(batch.committed_at, batch.on_sent)
         return len(items)
+
+    def _append(self, text: str, *, is_event: bool = False, commit: Commit | None = None) -> None:
+        frame = Frame(text, size_of(text))
+        self._frames.append(_Waiting(frame, is_event, commit))
+        self._bytes += frame.size
+        self._budget.add(frame.size)
 
     def _tell(self) -> None:
         if not self._held and (self._frames or self._state is _State.BEHIND):

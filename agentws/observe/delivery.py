@@ -1,12 +1,20 @@
 """What one follower is given: how many events came live and from the journal, and how late they are."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from agentws.observe.meters import FeedMeter
 from agentws.observe.statistics import Statistics
 
-__all__ = ["Delivery"]
+__all__ = ["Commit", "Delivery"]
+
+
+class Commit(NamedTuple):
+    """When it was answered, by a clock that never goes back, and who is told how long after that an event was taken."""
+
+    at: float | None
+    on_sent: Callable[[float], None] | None
 
 
 class Delivery:
@@ -20,19 +28,9 @@ class Delivery:
         self._meter = meter
         self._statistics = statistics
         self._caught_up_with: int | None = 0 if behind else None
-        self._live = 0
-        self._read = 0
-        self._oldest: tuple[float, Callable[[float], None] | None] | None = None
-
-    def heard(self, committed_at: float | None, on_sent: Callable[[float], None] | None) -> None:
-        """An event waits that was heard of: when its commit was answered, and who is told how long ago that was."""
-        self._live += 1
-        if self._oldest is None and committed_at is not None:
-            self._oldest = committed_at, on_sent
 
     def read(self) -> None:
         """An event waits that was read from the journal."""
-        self._read += 1
         if self._caught_up_with is not None:
             self._caught_up_with += 1
 
@@ -42,21 +40,17 @@ class Delivery:
             self._meter.resumed(self._caught_up_with)
             self._caught_up_with = None
 
-    def taken(self) -> None:
-        """What waited goes to the socket."""
-        if not self._live and not self._read:
+    def taken(self, events: Sequence[Commit | None]) -> None:
+        """Events go to the socket: with what they were heard of; None: they were read from the journal."""
+        if not events:
             return
-        self._meter.sent(live=self._live, replayed=self._read)
-        self._statistics.events_sent(self._live + self._read, replayed=self._read)
-        if self._oldest is not None:
-            committed_at, on_sent = self._oldest
-            lag_s = time.monotonic() - committed_at
+        heard = [commit for commit in events if commit is not None]
+        replayed = len(events) - len(heard)
+        self._meter.sent(live=len(heard), replayed=replayed)
+        self._statistics.events_sent(len(events), replayed=replayed)
+        oldest = next((commit for commit in heard if commit.at is not None), None)
+        if oldest is not None and oldest.at is not None:
+            lag_s = time.monotonic() - oldest.at
             self._meter.lag(lag_s)
-            if on_sent is not None:
-                on_sent(lag_s)
-        self.dropped()
-
-    def dropped(self) -> None:
-        """What waited goes nowhere."""
-        self._live = self._read = 0
-        self._oldest = None
+            if oldest.on_sent is not None:
+                oldest.on_sent(lag_s)

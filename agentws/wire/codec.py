@@ -53,6 +53,7 @@ __all__ = [
     "encode_text",
     "load",
     "parse",
+    "size_of",
     "timestamp",
     "timestamp_at",
 ]
@@ -331,6 +332,12 @@ def encode(value: Any) -> bytes:
 def encode_text(value: Any) -> str:
     """As `encode`, as the text that a WebSocket frame or a column takes."""
     return _encode_json(value).decode()
+
+
+def size_of(text: str) -> int:
+    """How many bytes a frame is in UTF-8."""
+    # Most are ASCII, and a text knows that of itself.
+    return len(text) if text.isascii() else len(text.encode())
 
 
 def clean(text: str) -> str:
