@@ -1,33 +1,41 @@
 """Holds a recording to the promises of the protocol. Knows the protocol's page and nothing of the server."""
 
-from scripts.chaos.record import ENDS, Event, Fault, Finding, Recording
+from scripts.chaos.checks.evidence import Evidence
+from scripts.chaos.checks.frames import check_closes, check_errors, check_fields, check_isolation
+from scripts.chaos.checks.history import check_histories, check_lists
+from scripts.chaos.checks.numbers import check_ends, check_numbers, check_pages, check_times
+from scripts.chaos.checks.queue import check_queues
+from scripts.chaos.checks.runs import check_runs, check_stops, check_texts, check_tool_calls
+from scripts.chaos.checks.starts import check_accepted, check_keys, check_once
+from scripts.chaos.checks.streams import check_streams
+from scripts.chaos.record import Finding, Recording
 
-__all__ = ["check"]
+__all__ = ["CHECKS", "check"]
+
+CHECKS = (
+    check_fields,
+    check_isolation,
+    check_errors,
+    check_closes,
+    check_streams,
+    check_numbers,
+    check_pages,
+    check_ends,
+    check_times,
+    check_texts,
+    check_runs,
+    check_tool_calls,
+    check_stops,
+    check_keys,
+    check_once,
+    check_accepted,
+    check_queues,
+    check_histories,
+    check_lists,
+)
 
 
 def check(recording: Recording) -> list[Finding]:
     """Every breach that the recording shows."""
-    found: list[Finding] = []
-    for log in recording.logs:
-        last: dict[str, int] = {}
-        for entry in log.entries:
-            match entry:
-                case Fault():
-                    found.append(Finding(entry.promise, log.user, None, entry.detail))
-                case Event() if entry.thread_id in last and entry.from_seq > last[entry.thread_id] + 1:
-                    found.append(
-                        Finding("dense", log.user, entry.thread_id, f"{entry.from_seq} after {last[entry.thread_id]}")
-                    )
-            if isinstance(entry, Event):
-                last[entry.thread_id] = entry.seq
-    ends: dict[tuple[str, str], set[str]] = {}
-    for log in recording.logs:
-        for entry in log.entries:
-            if isinstance(entry, Event) and entry.type in ENDS:
-                ends.setdefault((log.user, entry.run_id), set()).add(entry.event_id)
-    found += [
-        Finding("one_end", user, None, f"run {run} ended {len(ids)} times")
-        for (user, run), ids in ends.items()
-        if len(ids) > 1
-    ]
-    return found
+    evidence = Evidence(recording)
+    return [finding for check_one in CHECKS for finding in check_one(evidence)]

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 from scripts.chaos.link import Frame, Link, Lost, Refused
 from scripts.chaos.plans import request
 from scripts.chaos.record import Recording
+from scripts.chaos.web import Web
 
-__all__ = ["Person", "Start"]
+__all__ = ["GONE", "Person", "Start"]
+
+GONE = "gone-"
+"""The names of threads that are deleted and made anew."""
 
 _PATIENCE_S = (3.0, 12.0)
 _CUT_AFTER = (1, 60)
@@ -47,6 +51,11 @@ class Person:
     unanswered: dict[str, Start] = field(default_factory=dict)
     accepted: dict[str, tuple[Start, Frame]] = field(default_factory=dict)
     _made: int = 0
+
+    def some_thread(self) -> str:
+        """One of the lasting threads, or a late one; never one that is deleted now and then."""
+        lasting = [name for name in self.threads if not name.startswith(GONE)]
+        return self.rng.choice([*lasting[:4], *lasting[-2:]])
 
     @property
     def patience_s(self) -> float:
@@ -87,6 +96,13 @@ class Person:
             frame["run_id"] = f"run-of-{key}"
         return Start(frame)
 
+    def web(self, via: str = "http", *, final: bool = False) -> Web:
+        """HTTP requests at one of the servers."""
+        return Web(self.recording.log(self.name, via, final=final), self.rng.choice(self.urls))
+
+    async def pause(self, most_s: float) -> None:
+        await asyncio.sleep(self.rng.uniform(0, most_s))
+
     async def start(self, start: Start, link: Link | None) -> tuple[Frame, Link] | None:
         """Sends the start, again and again, until it is answered; returns the answer and the link that it came on, or
         None where it was refused for good."""
@@ -96,19 +112,22 @@ class Person:
                 link = await self.connect()
             try:
                 answer = await link.ask(start.frame, timeout_s=self.patience_s)
+                self.take_accepted(start, answer)
             except Lost:
                 continue
             except Refused as refused:
                 if not refused.retryable or refused.code == "thread_busy":
                     self.unanswered.pop(start.key, None)
                     return None
-                await asyncio.sleep(self.rng.uniform(0.05, 0.5))
-                continue
-            self.take_accepted(start, answer)
-            return answer, link
+                await self.pause(0.5)
+            else:
+                return answer, link
 
     def take_accepted(self, start: Start, answer: Frame) -> None:
+        """Remembers that the start was accepted, and its thread."""
         self.unanswered.pop(start.key, None)
+        if answer["thread_id"] not in self.threads:
+            self.threads.append(str(answer["thread_id"]))
         self.accepted[str(answer.get("run_id"))] = (start, answer)
 
     def ended(self, run_id: str) -> bool:

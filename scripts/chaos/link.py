@@ -54,6 +54,7 @@ class Link:
         self._frames_left = frames_left
         self._bytes_per_s = bytes_per_s
         self._asked = 0
+        self.frames = 0
         self._waiting: list[tuple[Callable[[Frame], bool], asyncio.Future[Frame]]] = []
         self.reader = asyncio.create_task(self._read())
 
@@ -101,6 +102,7 @@ class Link:
                 raw = await self._connection.recv()
                 if not self.is_open:
                     return
+                self.frames += 1
                 self._take(self.log.heard(raw))
                 if self._bytes_per_s:
                     await asyncio.sleep(len(raw) / self._bytes_per_s)
@@ -125,6 +127,10 @@ class Link:
         for _, future in self._waiting:
             if not future.done():
                 future.set_exception(Lost())
+
+    def keep(self) -> None:
+        """Lets it read on to the end, as fast as it can."""
+        self._frames_left, self._bytes_per_s = None, 0.0
 
     def cut(self) -> None:
         """Resets the socket at once."""

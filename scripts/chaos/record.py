@@ -32,7 +32,7 @@ __all__ = [
 ENDS = frozenset({"agent_completed", "agent_error", "agent_stopped"})
 
 _LONGEST = 120
-_MARKER = re.compile(r"<(chaos-[0-9]+)>")
+_MARKER = re.compile(r"<(chaos-[0-9-]+)>")
 _EVENT_TEXTS = ("type", "event_id", "epoch", "timestamp", "user_id", "thread_id", "run_id", "request_id", "agent_name")
 
 

@@ -8,35 +8,35 @@ import json
 import os
 import random
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from scripts.chaos.behaviours import BEHAVIOURS
+from scripts.chaos.behaviours import BEHAVIOURS, create
 from scripts.chaos.checker import check
 from scripts.chaos.clients import Person
-from scripts.chaos.link import Lost, Refused
 from scripts.chaos.record import Finding, Recording
 from scripts.chaos.settling import settle
 
 __all__ = ["Swarm"]
 
 TABS = 2
+REST_S = 4.0
+"""At most, between two things that a tab does: the load is meant to be interleaved, not to fill the machine."""
 THREADS = ("main", "work", "play", "night")
 
 
 class Swarm:
-    """Users `chaos-0`, `chaos-1` … of one or two servers with dev authentication.
+    """Users `chaos-SEED-0`, `chaos-SEED-1` … of one or two servers with dev authentication.
 
     Args:
         urls: `http://HOST:PORT` of each server; they may die and come back there at any moment.
-        seed: of everything that is random here.
+        seed: of everything that is random here, a whole number; a database has no users of this seed before.
         users: how many.
     """
 
     def __init__(self, urls: Sequence[str], *, seed: int, users: int) -> None:
         self.recording = Recording()
         self._people = [
-            Person(f"chaos-{number}", urls, self.recording, random.Random(f"{seed} {number}"))
+            Person(f"chaos-{seed}-{number}", urls, self.recording, random.Random(f"{seed} {number}"))
             for number in range(users)
         ]
         self._late: list[Finding] = []
@@ -57,9 +57,8 @@ class Swarm:
     async def _create(self, person: Person, thread_id: str) -> None:
         while thread_id not in person.threads:
             link = await person.connect(cut=False)
-            with suppress(Lost, Refused):
-                await link.ask({"type": "create_thread", "thread_id": thread_id}, timeout_s=person.patience_s)
-                person.threads.append(thread_id)
+            if await create(person, thread_id, link) is None:
+                await person.pause(0.5)
             link.cut()
 
     async def _behave(self, person: Person) -> None:
@@ -67,6 +66,7 @@ class Swarm:
         while True:
             (behaviour,) = person.rng.choices(behaviours, weights)
             await behaviour(person)
+            await person.pause(REST_S)
 
     async def settle(self, *, timeout_s: float) -> None:
         """Waits, when faults are over, until every accepted run has ended, and reads everything anew.
