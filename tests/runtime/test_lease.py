@@ -69,3 +69,43 @@ async def test_a_held_renewal_does_not_hold_the_loss_up(start_service: StartServ
         line.mend()
         events = await client.ended(accepted["run_id"])
         assert events[-1]["payload"]["code"] == "worker_lost"
+
+
+async def test_a_lease_that_is_hurried_is_renewed_now_and_once_for_all_who_hurry(
+    database: TestDatabase, line: Line
+) -> None:
+    store = Database(database.url, size=1, timeout_s=5)
+    await store.open(wait_s=5)
+    asked: list[int] = []
+    renewed = asyncio.Event()
+    lease = Lease(
+        PgNodes(store),
+        ttl_s=3600,
+        on_asked=lambda: asked.append(line.calls.count("renew_node")),
+        on_renewed=lambda _: renewed.set(),
+        on_lost=lambda: None,
+    )
+    try:
+        await lease.take()
+        keeping = asyncio.create_task(lease.keep())
+        line.hold("renew_node")
+        for _ in range(10):
+            lease.hurry()
+        await line.waiting.wait()
+        # Told before the call, so that what is noted then is older than what the database says.
+        assert asked == [0]
+        # One that is under way may be too early for who hurries now.
+        for _ in range(10):
+            lease.hurry()
+        line.mend()
+        await line.answered("renew_node", 2)
+        renewed.clear()
+        lease.hurry()
+        async with asyncio.timeout(20):
+            await renewed.wait()
+        assert line.calls.count("renew_node") == 3
+        keeping.cancel()
+        await asyncio.gather(keeping, return_exceptions=True)
+        await lease.give_up()
+    finally:
+        await store.close()
