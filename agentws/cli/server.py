@@ -17,7 +17,7 @@ import uvicorn
 
 from agentws.app import TOOL_THREAD, Service, create_app
 from agentws.cli.options import EXPECTED
-from agentws.edge.keepalive import KeptAlive
+from agentws.edge.keepalive import KeptAlive, Watched
 from agentws.settings import SettingsError
 
 __all__ = ["Server", "announce", "leave_tools", "load_agents"]
@@ -151,7 +151,7 @@ def _config(service: Service) -> uvicorn.Config:
         host=settings.host,
         port=settings.port,
         loop="uvloop" if os.name == "posix" else "asyncio",
-        http="h11",
+        http=Watched,
         ws=KeptAlive,
         ws_max_size=settings.max_message_bytes,
         ws_ping_interval=settings.heartbeat_interval_s,

@@ -108,6 +108,9 @@ class _Wire:
     def __init__(self, receive: Receive, send: Send) -> None:
         self._receive = receive
         self._send = send
+        self._turn = asyncio.Lock()
+        self._is_closing = False
+        self._is_over = False
         self._closed = asyncio.Event()
 
     async def receive(self) -> Message:
@@ -127,11 +130,13 @@ class _Wire:
 
     async def send(self, message: Any) -> None:
         """Sends a frame as an event; a close ends the response."""
-        if self._closed.is_set():
+        if self._is_closing:
             return
         if message["type"] == "websocket.close":
-            self._closed.set()
+            self._is_closing = True
+            # Only then: whoever waits for the end takes away the time to send it.
             await self._body("", more=False)
+            self._closed.set()
             return
         named = _decode(message["text"])
         number = f"id: {named.seq}\n" if named.event_id is not None else ""
@@ -143,9 +148,11 @@ class _Wire:
         """Sends a comment at intervals until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
-            if self._closed.is_set():
-                return
             await self._body(": still here\n\n")
 
     async def _body(self, text: str, *, more: bool = True) -> None:
-        await self._send({"type": "http.response.body", "body": text.encode(), "more_body": more})
+        # One at a time: what waits until the peer reads must not come after the end.
+        async with self._turn:
+            if not self._is_over:
+                self._is_over = not more
+                await self._send({"type": "http.response.body", "body": text.encode(), "more_body": more})
