@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
+from agentws.core.fold import first_of, merge
 from agentws.core.framing import frame
 from agentws.core.limits import refuse
 from agentws.core.replay import restart_at
@@ -278,13 +279,18 @@ async def _page_of_events(api: Api, credentials: Credentials, message: Subscribe
     page = await api.journal.read_events(
         principal, thread_id, epoch=head.epoch, after_seq=after_seq, limit=limit, most_bytes=api.max_message_bytes
     )
+    first_seq = head.first_seq
+    if page.events and first_of(page.events[0][1]) > after_seq + 1:
+        # Retention has been here since the head was read.
+        first_seq = first_of(page.events[0][1])
+        after_seq, recovered = first_seq - 1, False
     body = {
         "thread_id": thread_id,
         "epoch": head.epoch,
-        "first_seq": head.first_seq,
+        "first_seq": first_seq,
         "last_seq": head.last_seq,
         "after_seq": after_seq,
         "recovered": recovered,
-        "events": [msgspec.Raw(frame(origin, record).encode()) for origin, record in page.events],
+        "events": [msgspec.Raw(frame(origin, record).encode()) for origin, record in merge(page.events)],
     }
     return Response(encode(body), media_type="application/json")

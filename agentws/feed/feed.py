@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 
+from agentws.core.fold import first_of, merge
 from agentws.core.framing import frame
 from agentws.core.replay import Item
 from agentws.core.session import error_frame
@@ -183,8 +184,7 @@ class Feed:
             most_bytes=most_bytes,
         )
         items = [
-            Item(record.from_seq or record.seq, record.seq, partial(frame, origin, record))
-            for origin, record in page.events
+            Item(first_of(record), record.seq, partial(frame, origin, record)) for origin, record in merge(page.events)
         ]
         subscription.add_page(items, more=page.more)
 
