@@ -25,18 +25,21 @@ from agentws.observe.statistics import Statistics
 from agentws.runtime.conversations import Conversations
 from agentws.runtime.dispatcher import Dispatcher
 from agentws.runtime.drain import Drain
+from agentws.runtime.folder import Folder
 from agentws.runtime.housekeeper import Housekeeper
 from agentws.runtime.janitor import Janitor
 from agentws.runtime.lease import Lease
 from agentws.runtime.starting import Starter
 from agentws.runtime.stopping import Stopper
 from agentws.runtime.supervisor import Services
+from agentws.runtime.sweeper import Sweeper
 from agentws.runtime.tools import ToolThreads
 from agentws.runtime.worker import Worker
 from agentws.settings import Settings
 from agentws.store.journal import PgJournal
 from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
+from agentws.store.retention import PgRetention
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
 from agentws.store.tickets import PgTickets
@@ -104,6 +107,8 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
     )
     stopper = Stopper(starts=engine.starts, worker=engine.worker, broker=engine.broker, statistics=around.statistics)
     housekeeper = Housekeeper(nodes, stopper, follows=feed.follows, disconnect_grace_s=settings.disconnect_grace_s)
+    retention = PgRetention(database)
+    folder = Folder(nodes, retention)
     edge, api = _make_edges(around, database, engine, feed, stopper)
     add_run_gauges(around.metrics, around.connections, feed=feed, worker=engine.worker, services=engine.services)
     add_store_gauges(around.metrics, database, engine.lease, engine.drain)
@@ -122,9 +127,19 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
             "the feed": feed.poll,
             "the search for unfollowed runs": housekeeper.look,
             "the purge": housekeeper.purge,
+            "the folding": folder.keep,
+            **_sweeps(settings, nodes, retention),
             "the event loop's watch": around.metrics.watch_loop,
         },
     )
+
+
+def _sweeps(settings: Settings, nodes: PgNodes, retention: PgRetention) -> Mapping[str, Callable[[], Awaitable[None]]]:
+    """The removal of old events, where they are not kept for ever."""
+    if not settings.event_retention_days:
+        return {}
+    sweeper = Sweeper(nodes, retention, keep_s=settings.event_retention_days * 86400)
+    return {"the removal of old events": sweeper.keep}
 
 
 def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, executor: Executor) -> _Engine:

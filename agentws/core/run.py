@@ -16,6 +16,7 @@ __all__ = [
     "Deleted",
     "Draft",
     "Ending",
+    "Foldable",
     "Message",
     "RunKey",
     "Stopped",
@@ -202,6 +203,15 @@ class Unfollowed:
     thread_id: ThreadId
     run_no: RunNo
     idle_s: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Foldable:
+    """A run that has ended and whose pieces are not one event yet."""
+
+    principal: Principal
+    thread_id: ThreadId
+    run_no: RunNo
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

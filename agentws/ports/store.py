@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from agentws.core.context import Principal
+from agentws.core.fold import Group
 from agentws.core.framing import Origin, Record
 from agentws.core.run import (
     Accepted,
@@ -14,6 +15,7 @@ from agentws.core.run import (
     Deleted,
     Draft,
     Ending,
+    Foldable,
     Message,
     RunKey,
     Stopped,
@@ -35,6 +37,7 @@ __all__ = [
     "Page",
     "RedeemedTicket",
     "Renewal",
+    "Retention",
     "Starts",
     "Stopping",
     "StoreUnavailable",
@@ -262,3 +265,39 @@ class Nodes(Protocol):
 
     async def purge(self, *, older_than_s: float, limit: int) -> int:
         """Removes a bounded number of rows that nobody can reach any more; how many of deleted threads."""
+
+    async def purge_keys(self, *, older_than_s: float, limit: int) -> int:
+        """Removes a bounded number of idempotency keys that are so old; how many."""
+
+    async def claim_folds(self, *, older_than_s: float, limit: int) -> Sequence[Foldable]:
+        """Runs that have waited so long to be folded, the longest first; nobody else is told of them for as long."""
+
+    async def find_aged(
+        self, after: ThreadKey | None, *, older_than_s: float, limit: int
+    ) -> tuple[Sequence[ThreadKey], ThreadKey | None]:
+        """Among the next `limit` threads after one (None: from the first) those that may have events so old.
+
+        Returns:
+            These, and the last one looked at; None where there was none to look at.
+        """
+
+
+class Retention(Protocol):
+    """How much is kept of what has been written. Each call is one transaction; all raise StoreUnavailable."""
+
+    async def read_foldable(self, run: Foldable, *, after_seq: int, limit: int, most_bytes: int) -> Page:
+        """Events after a number that may be merged, of a run that has ended, as `Journal.read_events`."""
+
+    async def fold(self, run: Foldable, groups: Sequence[Group], *, last: bool) -> bool:
+        """Puts one event in the place of each group. `last`: the run need not be folded again.
+
+        Returns:
+            Whether all was as it had been read. Where not, because others fold it or it is gone, that stays as it is.
+        """
+
+    async def remove_aged(self, thread: ThreadKey, *, older_than_s: float, limit: int) -> int:
+        """Removes up to `limit` events that are so old, the oldest first, none of or after a run that has not ended.
+
+        Returns:
+            How many. The thread's `first_seq` is the first that is left.
+        """

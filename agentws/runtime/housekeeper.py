@@ -18,6 +18,8 @@ _PURGE_INTERVAL_S = 10.0
 _PURGE_AGE_S = 60.0
 _PURGE_ROWS = 1000
 _MOST_RUNS = 1000
+# A start may be repeated for a day; a client that was away for that long has as much again.
+_KEY_AGE_S = 48 * 3600.0
 
 
 class Housekeeper:
@@ -51,6 +53,7 @@ class Housekeeper:
             removed = 0
             try:
                 removed = await self._nodes.purge(older_than_s=_PURGE_AGE_S, limit=_PURGE_ROWS)
+                removed += await self._nodes.purge_keys(older_than_s=_KEY_AGE_S, limit=_PURGE_ROWS)
             except StoreUnavailable as error:
                 log.debug("cannot purge: %s", error)
             # A large thread goes step by step, with room for others between.

@@ -10,8 +10,8 @@ from datetime import timedelta
 import asyncpg
 
 from agentws.core.context import Principal
-from agentws.core.run import RunKey, Ticket, Unfollowed
-from agentws.ports import Renewal
+from agentws.core.run import Foldable, RunKey, Ticket, Unfollowed
+from agentws.ports import Renewal, ThreadKey
 from agentws.store.migrate import NEWEST
 from agentws.store.pool import Database
 
@@ -93,6 +93,38 @@ class PgNodes:
             )
             removed += rows[0]["n"]
         return removed
+
+    async def purge_keys(self, *, older_than_s: float, limit: int) -> int:
+        rows = await self._database.system(
+            "SELECT agentws.purge_keys($1,$2) AS n", timedelta(seconds=older_than_s), limit
+        )
+        return int(rows[0]["n"])
+
+    async def claim_folds(self, *, older_than_s: float, limit: int) -> Sequence[Foldable]:
+        rows = await self._database.system(
+            "SELECT * FROM agentws.claim_folds($1,$2)", timedelta(seconds=older_than_s), limit
+        )
+        return [
+            Foldable(
+                principal=Principal(row["tenant_id"], row["user_id"]), thread_id=row["thread_id"], run_no=row["run_no"]
+            )
+            for row in rows
+        ]
+
+    async def find_aged(
+        self, after: ThreadKey | None, *, older_than_s: float, limit: int
+    ) -> tuple[Sequence[ThreadKey], ThreadKey | None]:
+        rows = await self._database.system(
+            "SELECT * FROM agentws.find_aged($1,$2,$3,$4,$5)",
+            after and after.principal.tenant_id,
+            after and after.principal.user_id,
+            after and after.thread_id,
+            timedelta(seconds=older_than_s),
+            limit,
+        )
+        keys = [ThreadKey(Principal(row["tenant_id"], row["user_id"]), row["thread_id"]) for row in rows]
+        aged = [key for key, row in zip(keys, rows, strict=True) if row["aged"]]
+        return aged, keys[-1] if keys else None
 
     async def new_epochs(self) -> int:
         """Gives every thread a new epoch; how many there were."""

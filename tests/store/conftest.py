@@ -19,6 +19,7 @@ from agentws.core.run import Accepted, Appended, Claim, Draft, Ending, Wanted
 from agentws.store.journal import PgJournal
 from agentws.store.nodes import PgNodes
 from agentws.store.pool import Database
+from agentws.store.retention import PgRetention
 from agentws.store.runs import PgStarts
 from agentws.store.threads import PgThreads
 from agentws.store.tickets import PgTickets
@@ -50,10 +51,13 @@ class Store:
     nodes: PgNodes
     threads: PgThreads
     tickets: PgTickets
+    retention: PgRetention
 
     @classmethod
     def over(cls, pool: Database) -> "Store":
-        return cls(pool, PgStarts(pool), PgJournal(pool), PgNodes(pool), PgThreads(pool), PgTickets(pool))
+        return cls(
+            pool, PgStarts(pool), PgJournal(pool), PgNodes(pool), PgThreads(pool), PgTickets(pool), PgRetention(pool)
+        )
 
     async def records(
         self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int
@@ -141,7 +145,9 @@ async def refusal_of(call: Awaitable[object]) -> str:
 
 async def contents(owner: Connection) -> dict[str, list[str]]:
     """All rows of all tables that hold what users have."""
-    tables = ("thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread")
+    tables = (
+        "thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread", "fold_queue",
+    )  # fmt: skip
     return {
         table: [str(row) for row in await owner.fetch(f"SELECT * FROM agentws.{table} x ORDER BY x::text")]
         for table in tables

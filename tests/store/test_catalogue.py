@@ -8,16 +8,20 @@ import asyncpg
 import pytest
 
 from agentws.core.context import Principal
+from agentws.core.fold import Group
+from agentws.core.run import Foldable
 from agentws.ports import End, Fenced, ThreadKey
 from agentws.store.pool import Database
 from agentws.wire.errors import Fault
 from agentws.wire.ids import RunId, ThreadId, ThreadNo, new_number
 
 from ..conftest import LOGIN, TestDatabase
-from .conftest import ANN, BOB, LIMIT_S, NODE, Connection, Store, T, piece
+from .conftest import ANN, BOB, LIMIT_S, NODE, Connection, Store, T, contents, piece
 
 APP, SYSTEM = "agentws_app", "agentws_system"
-USER_DATA = {"thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread"}
+USER_DATA = {
+    "thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread", "fold_queue",
+}  # fmt: skip
 # Of users, and the system's alone: whoever brings a ticket is nobody yet.
 SYSTEM_DATA = {"ticket"}
 OTHERS = {"node", "schema_migration"}
@@ -29,10 +33,10 @@ PRIVILEGES: Mapping[str, Mapping[str, str]] = {
     "thread": {APP: ALL},
     "run": {APP: ALL},
     "run_queue": {APP: ALL, SYSTEM: "SELECT UPDATE"},
-    "start_key": {APP: ALL},
+    "start_key": {APP: ALL, SYSTEM: "DELETE SELECT"},
     "message": {APP: ALL},
-    # What is written is never changed; it goes with its thread.
-    "event": {APP: "DELETE INSERT SELECT"},
+    "event": {APP: ALL},
+    "fold_queue": {APP: ALL, SYSTEM: "SELECT UPDATE"},
     "deleted_thread": {APP: ALL, SYSTEM: "SELECT"},
     "ticket": {SYSTEM: "DELETE INSERT SELECT"},
     "node": {SYSTEM: ALL},
@@ -42,12 +46,12 @@ UNITS = {
     APP: {
         "create_thread", "accept", "append", "begin_run", "read_remains", "stop", "read_head", "read_events",
         "read_messages", "read_thread", "update_thread", "list_threads", "read_history", "delete_thread",
-        "purge_deleted", "explain_run",
+        "purge_deleted", "explain_run", "read_foldable", "fold_run", "remove_aged",
     },
     SYSTEM: {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
         "count_waiting", "new_epoch", "find_unfollowed", "mark_followed", "find_deleted", "issue_ticket",
-        "redeem_ticket", "purge_tickets",
+        "redeem_ticket", "purge_tickets", "claim_folds", "find_aged", "purge_keys",
     },
 }  # fmt: skip
 INNER = {
@@ -107,7 +111,7 @@ async def test_every_policy_is_the_principals_or_the_systems_on_tables_without_c
     system = {row["tablename"]: row for row in rows if row["policyname"] == "system"}
     assert len(principal) + len(system) == len(rows)
     assert set(principal) == USER_DATA
-    assert set(system) == {"thread_head", "run_queue", "deleted_thread", "ticket"}
+    assert set(system) == {"thread_head", "run_queue", "deleted_thread", "ticket", "fold_queue", "start_key"}
     assert {(row["roles"][0], len(row["roles"]), row["cmd"]) for row in principal.values()} == {(APP, 1, "ALL")}
     assert {(row["roles"][0], len(row["roles"]), row["qual"]) for row in system.values()} == {(SYSTEM, 1, "true")}
     for row in principal.values():
@@ -132,9 +136,12 @@ async def test_other_indexes_put_a_selective_column_first_and_the_principal_afte
     assert {index["index"].removeprefix("agentws.") for index in indexes} == {
         "run_by_name",
         "run_queue_stops_unfollowed",
+        "fold_queue_by_age",
+        "start_key_by_age",
     }
     for index in indexes:
-        if index["condition"] is not None:
+        # By age alone, so that it is small: nothing that is looked up by its key could be led astray by it.
+        if index["condition"] is not None or index["columns"] == ["created_at"]:
             continue
         assert index["is_unique"]
         assert index["columns"][0] not in ("tenant_id", "user_id", "status", "owner", "agent")
@@ -260,7 +267,8 @@ async def fill(store: Store, whose: Principal) -> None:
     """A row of this user in each table."""
     claim = await store.claimed(whose, run_id="mine", key="k")
     await store.accept(whose)
-    await store.finish(claim)
+    await store.append(claim, 2, *[piece("x")] * 20)
+    await store.finish(claim, first=22)
     await store.claimed(whose, "gone")
     await store.threads.delete(whose, ThreadId("gone"))
 
@@ -362,4 +370,28 @@ async def test_no_unit_of_work_for_one_user_sees_or_changes_anothers_rows(
     ends = await store.journal.read_ends([bobs, anns])
     assert ends[bobs] == End(epoch=made.epoch, last_seq=1)
     assert ends[anns].epoch != made.epoch
+    await pool.close()
+
+
+@pytest.mark.parametrize("login", ["owner_url", "url"])
+async def test_folding_and_retention_touch_no_other_users_rows(
+    database: TestDatabase, owner: Connection, login: str
+) -> None:
+    pool = Database(getattr(database, login), size=1, timeout_s=LIMIT_S)
+    await pool.open(wait_s=LIMIT_S)
+    store = Store.over(pool)
+    await fill(store, ANN)
+    run_no = await owner.fetchval("SELECT run_no FROM agentws.fold_queue")
+    # Behind its start and the run that came to wait.
+    group = Group(from_seq=3, seq=22, rows=20, body="{}")
+    before = await contents(owner)
+    for whose in (BOB, Principal("acme", "ann")):
+        forged = Foldable(principal=whose, thread_id=T, run_no=run_no)
+        assert (await store.retention.read_foldable(forged, after_seq=0, limit=99, most_bytes=9999)).events == []
+        assert not await store.retention.fold(forged, [group], last=True)
+        assert await store.retention.remove_aged(ThreadKey(whose, T), older_than_s=0, limit=99) == 0
+    assert await contents(owner) == before
+    mine = Foldable(principal=ANN, thread_id=T, run_no=run_no)
+    assert await store.retention.fold(mine, [group], last=True)
+    assert await store.retention.remove_aged(ThreadKey(ANN, T), older_than_s=0, limit=99) == 1
     await pool.close()

@@ -15,8 +15,10 @@ from .conftest import Connection
 RUNS, RUNS_OF_A_THREAD, EVENTS_OF_A_RUN = 20_000, 20, 5
 TABLES = {
     "thread_head", "thread", "run", "run_queue", "start_key", "message", "event", "deleted_thread", "ticket",
+    "fold_queue",
 }  # fmt: skip
-KEYS = {f"{table}_pkey" for table in TABLES} | {"run_by_name", "run_queue_stops_unfollowed"}
+KEYS = {f"{table}_pkey" for table in TABLES}
+KEYS |= {"run_by_name", "run_queue_stops_unfollowed", "fold_queue_by_age", "start_key_by_age"}
 # Statements that are meant to read a table from end to end, which is bounded otherwise. How many runs wait is counted
 # only for a start that has to wait, up to the limit.
 WHOLE = {
@@ -68,8 +70,13 @@ INSERT INTO ticket (hash, user_id, expires_at)
     SELECT sha256(n::text::bytea), 'ann', now() + interval '1 hour' FROM generate_series(1, {RUNS}) n;
 INSERT INTO deleted_thread (user_id, thread_id, epoch, thread_no, last_seq)
     SELECT 'ann', 't' || n, 'old', {2 * RUNS} + n, 9 FROM generate_series(1, {RUNS}) n;
-INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, thread_no, epoch, seq)
-    SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, thread_no, 'e', 0 FROM r;
+INSERT INTO start_key (user_id, idempotency_key, content_hash, run_no, run_id, thread_id, thread_no, epoch, seq,
+        created_at)
+    SELECT 'ann', 'k' || run_no, 'x', run_no, 'r' || run_no, 't' || thread_no, thread_no, 'e', 0,
+        now() - run_no * interval '10 s' FROM r;
+INSERT INTO fold_queue (user_id, run_no, thread_id, waiting_since)
+    SELECT 'ann', run_no, 't' || thread_no, now() - run_no * interval '1 ms' FROM r;
+UPDATE run SET ended_seq = started_seq + {EVENTS_OF_A_RUN} - 1 WHERE run_no = 17;
 INSERT INTO message (user_id, thread_no, turn, role, message_no, run_no, content)
     SELECT 'ann', thread_no, (place + 1) * 65536, role, run_no * 2 + role, run_no, 'hello'
     FROM r, generate_series(0, 1) role
@@ -160,6 +167,15 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
         [[""] * 40, [f"u{n}" for n in range(7, 807, 20)], [20 * n + 19 for n in range(7, 807, 20)]],
     ),
     "find deleted threads": ("SELECT * FROM agentws.find_deleted('1 hour', 10)", []),
+    "claim runs to be folded": ("SELECT * FROM agentws.claim_folds('10 s', 40)", []),
+    "read what can be folded": ("SELECT * FROM agentws.read_foldable('', 'ann', 17, $1, 40, 10000)", [0]),
+    "fold": ("SELECT agentws.fold_run('', 'ann', 't0', 17, $1, $2, $3, $4, true)", [[86], [89], [4], ["{}"]]),
+    "fold again": ("SELECT agentws.fold_run('', 'ann', 't0', 17, $1, $2, $3, $4, true)", [[86], [89], [4], ["{}"]]),
+    "find threads with old events": ("SELECT * FROM agentws.find_aged(NULL, NULL, NULL, '1 hour', 50)", []),
+    "find more threads with old events": ("SELECT * FROM agentws.find_aged('', 'ann', 't5', '1 hour', 50)", []),
+    "remove old events": ("SELECT agentws.remove_aged('', 'ann', 't3', '0 s', 40)", []),
+    "remove more old events": ("SELECT agentws.remove_aged('', 'ann', 't3', '0 s', 40)", []),
+    "purge keys": ("SELECT agentws.purge_keys('48 hours', 40)", []),
     "redeem a ticket": ("SELECT * FROM agentws.redeem_ticket(sha256('7'))", []),
     "purge tickets": ("SELECT agentws.purge_tickets()", []),
 }  # fmt: skip
