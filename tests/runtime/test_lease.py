@@ -13,7 +13,7 @@ from ..peers import peer
 
 
 async def test_a_lease_is_held_and_renewed(start_service: StartService, line: Line) -> None:
-    service = await start_service(lease_ttl_s=0.3)
+    service = await start_service(lease_ttl_s=1.0)
     async with peer(service) as client:
         while line.calls.count("renew_node") < 5:
             assert (await client.run("hi", agent="echo"))[-1]["type"] == "agent_completed"
