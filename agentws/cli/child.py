@@ -11,7 +11,7 @@ from contextlib import suppress
 from multiprocessing.spawn import get_command_line
 from typing import Self
 
-from agentws.cli.control import HURRY, Answer, Handover
+from agentws.cli.control import HURRY, MAKE_ROOM, Answer, Handover
 from agentws.settings import Settings
 
 __all__ = ["Child"]
@@ -96,10 +96,17 @@ class Child:
         """Tells it to drain and to end; again, nothing."""
         self._process.terminate()
 
+    def make_room(self) -> None:
+        """As `leave`, while others serve: who connects from now on is theirs."""
+        self._tell(MAKE_ROOM)
+
     def hurry(self) -> None:
         """Ends the time that its runs are given."""
-        with suppress(OSError):
-            self._control.send(HURRY)
+        self._tell(HURRY)
+
+    def _tell(self, line: bytes) -> None:
+        with suppress(OSError):  # it is ending
+            self._control.send(line)
 
     def reap(self) -> bool:
         """Whether it has ended."""

@@ -1,7 +1,7 @@
 """What a parent and a worker say to each other, each on its end of a pair of sockets, in lines.
 
-The parent hands over everything that the worker is to be, later asks it to hurry; the worker says once whether it
-serves. That the parent's end is closed says that the parent is gone.
+The parent hands over everything that the worker is to be, later tells it to make room or to hurry; the worker says
+once whether it serves. That the parent's end is closed says that the parent is gone.
 """
 
 import json
@@ -13,9 +13,12 @@ import msgspec
 
 from agentws.settings import Settings
 
-__all__ = ["HURRY", "Answer", "Handover"]
+__all__ = ["HURRY", "MAKE_ROOM", "Answer", "Handover"]
 
+MAKE_ROOM: Final = b"make room\n"
+"""Drain, and leave the port to the others at once."""
 HURRY: Final = b"hurry\n"
+"""End the time that runs are given."""
 _MOST_CHARACTERS = 8000  # of a failure's text, so that an answer fits a socket's buffer
 
 

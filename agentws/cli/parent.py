@@ -165,7 +165,7 @@ class _Parent:
             child.leave()
             raise WorkerError(failure)
         former, self._serving[number] = self._serving[number], child
-        former.leave()
+        former.make_room()
         await former.ended()
 
     async def _end_all(self) -> None:

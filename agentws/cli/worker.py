@@ -1,5 +1,6 @@
 """One of the processes that serve a port: what it is it was handed, and it does not outlive its parent."""
 
+import logging
 import os
 import socket
 import threading
@@ -7,7 +8,7 @@ import time
 from contextlib import suppress
 
 from agentws.app import Service
-from agentws.cli.control import Answer, Handover
+from agentws.cli.control import HURRY, MAKE_ROOM, Answer, Handover
 from agentws.cli.options import EXPECTED
 from agentws.cli.server import Server, leave_tools, load_agents
 from agentws.observe.logs import configure
@@ -15,7 +16,9 @@ from agentws.settings import Settings
 
 __all__ = ["serve_as_worker"]
 
-_ENDING_S = 30.0  # for all that follows the time that runs are given
+log = logging.getLogger("agentws")
+
+_ENDING_S = 20.0  # for all that follows the time that runs are given
 
 
 def serve_as_worker(descriptor: int) -> int:
@@ -59,8 +62,12 @@ def serve_as_worker(descriptor: int) -> int:
 
 def _heed_parent(said: socket.SocketIO, server: Server, settings: Settings) -> None:
     with suppress(OSError):
-        for _ in said:
-            server.hurry()
+        for line in said:
+            if line == HURRY:
+                server.hurry()
+            elif line == MAKE_ROOM:
+                server.leave_port()
+    log.error("the parent is gone; this worker drains and ends")
     server.leave_port()
     time.sleep(settings.drain_grace_s + settings.database_timeout_s + _ENDING_S)
     os._exit(1)

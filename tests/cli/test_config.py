@@ -27,13 +27,15 @@ def test_every_setting_is_a_line_with_value_origin_and_what_it_is_for(
     path: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AGENTWS_MIGRATE_URL", "postgresql://u:hidden@h/d")
-    assert main(["config", "--config", path, "--env", "staging", "--port", "0", "--host", "::1"]) == 0
+    assert main(["config", "--config", path, "--env", "staging", "--port", "0", "--host", "::1", "--workers", "3"]) == 0
     said = capsys.readouterr()
     lines = {line.split()[0]: line for line in said.out.splitlines()}
     assert list(lines) == ["setting", *FIELDS]
     for name, value, origin in [
         ("env", "staging", "--env"),
         ("port", "0", "--port"),
+        ("workers", "3 processes", "--workers"),
+        ("broker", "postgres", "default"),
         ("pool_size", "5 connections", path),
         ("lease_ttl_s", "3.5 s", f"{path} [env.staging]"),
         ("migrate_url", "postgresql://u:***@h/d", "AGENTWS_MIGRATE_URL"),
