@@ -10,6 +10,7 @@ from agentws.core.agent import agent
 from agentws.core.context import UserExecutionContext
 from agentws.core.run import Message
 from agentws.ports import Run
+from agentws.runtime.tools import stopping
 from agentws.version import VERSION as __version__
 from agentws.wire.errors import AgentError
 
@@ -32,6 +33,7 @@ __all__ = [
     "create_app",
     "lifespan",
     "load_settings",
+    "stopping",
 ]
 
 _LATER = {

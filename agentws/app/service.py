@@ -17,6 +17,7 @@ from agentws.feed import Feed
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
 from agentws.ports import StoreUnavailable
+from agentws.runtime.tools import MOST_AT_WORK, MOST_LEFT
 from agentws.runtime.worker import Worker
 from agentws.settings import Settings, lifted, refusal
 from agentws.store.nodes import PgNodes
@@ -26,7 +27,6 @@ __all__ = ["Service"]
 
 log = logging.getLogger("agentws")
 
-TOOL_THREADS = 64
 _CLOSE_S = 1.5
 _CLOSE_WAIT_S = 2.0
 
@@ -149,7 +149,7 @@ class Service:
             self._keep("the embedded PostgreSQL", found.watch)
         database = await open_database(found, self.settings, self._stack, meter=self.metrics.store)
         self._nodes = PgNodes(database)
-        executor = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix=TOOL_THREAD)
+        executor = ThreadPoolExecutor(MOST_AT_WORK + MOST_LEFT, thread_name_prefix=TOOL_THREAD)
         self._stack.callback(executor.shutdown, wait=False, cancel_futures=True)
         await self._begin(assemble(self._around, database, self._nodes, executor))
 

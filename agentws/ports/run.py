@@ -22,7 +22,7 @@ class Run(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Whether the run is stopping; for tools in threads, which cannot be cancelled."""
+        """Whether the run is stopping; for tools in threads, which cannot be cancelled. See `agentws.stopping` too."""
 
     async def think(self, reasoning: str) -> None:
         """Writes one step of reasoning: `agent_thinking`."""
@@ -35,7 +35,8 @@ class Run(Protocol):
     ) -> Any:
         """Calls `tool(**parameters)` between `tool_executing`, which is committed first, and `tool_completed`.
 
-        A synchronous tool runs in a thread.
+        A synchronous tool runs in a thread, which cannot be cancelled: when the run is stopped the tool is told
+        (`cancelled`), waited for while the run has time to end, and then left.
 
         Args:
             name: the tool's name on the wire.

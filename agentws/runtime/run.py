@@ -4,8 +4,10 @@ import asyncio
 import logging
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -15,7 +17,7 @@ from agentws.core.run import Claim, Draft, Message
 from agentws.ports import Journal
 from agentws.runtime.recorder import Recorder
 from agentws.runtime.tally import Tally
-from agentws.runtime.tools import ResultError, ToolThreads, encode_value, invoke, is_async
+from agentws.runtime.tools import ResultError, StopSign, ToolCall, ToolThreads, encode_value, invoke
 from agentws.wire.codec import clean, encode_text
 from agentws.wire.errors import CATALOGUE
 from agentws.wire.events import (
@@ -40,6 +42,15 @@ _NAMESPACED = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+")
 _execution: ContextVar["tuple[str, str] | None"] = ContextVar("agentws_execution", default=None)
 
 
+@dataclass(frozen=True, slots=True)
+class _Open:
+    """A tool between its two events. `began` by the monotonic clock."""
+
+    name: str
+    began: float
+    call: ToolCall
+
+
 class AgentRun:
     """Keeps which tools are open, so that whoever ends the run can close them."""
 
@@ -55,7 +66,6 @@ class AgentRun:
     ) -> None:
         self.context = context
         self.text = claim.text
-        self.cancelled = False
         self._claim = claim
         self._recorder = recorder
         self._tally = tally
@@ -63,7 +73,13 @@ class AgentRun:
         self._threads = threads
         self._steps = 0
         self._calls = 0
-        self._open: dict[str, tuple[str, float]] = {}
+        self._open: dict[str, _Open] = {}
+        self._callers: dict[str, asyncio.Task[Any]] = {}
+        self._sign = StopSign()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._sign.is_up
 
     async def think(self, reasoning: str) -> None:
         self._steps += 1
@@ -109,42 +125,66 @@ class AgentRun:
 
     async def call_tool(self, name: str, tool: Callable[..., Any], /, **parameters: Any) -> Any:
         name = _tool_name(name)
-        execution_id = self._begin(name, encode_value(parameters, what=f"the parameters of tool {name!r}"))
-        token = _execution.set((execution_id, name))
-        called = False
-        try:
-            await self._recorder.committed()
-            called = True
-            result = await invoke(tool, parameters, threads=self._threads)
-            kept = encode_value(result, what=f"the result of tool {name!r}")
-        except asyncio.CancelledError:
-            # A coroutine has ended when this is raised; a thread goes on, and nobody knows what it will have done.
-            ended = Outcome.STOPPED if not called or is_async(tool) else Outcome.UNKNOWN
-            self._close(execution_id, ended, "tool_stopped")
-            raise
-        except ResultError as error:
-            self._close(execution_id, Outcome.FAILED, error.code)
-            raise
-        except (SystemExit, KeyboardInterrupt) as error:
-            # A tool does not end the server; in a task of its own, which the agent made, it would.
-            self._close(execution_id, Outcome.FAILED, "tool_failed")
-            raise RuntimeError(f"tool {name!r} raised {type(error).__name__}") from error
-        except Exception:
-            log.info("tool %s failed in run %s", name, self.context.run_id, exc_info=True)
-            self._close(execution_id, Outcome.FAILED, "tool_failed")
-            raise
-        finally:
-            _execution.reset(token)
-        self._close(execution_id, Outcome.DONE, None, kept)
+        call = ToolCall(self._sign)
+        execution_id = self._begin(name, encode_value(parameters, what=f"the parameters of tool {name!r}"), call)
+        with self._calling(execution_id, name, call):
+            try:
+                await self._recorder.committed()
+                result = await invoke(tool, parameters, threads=self._threads, call=call)
+                kept = encode_value(result, what=f"the result of tool {name!r}")
+            except asyncio.CancelledError:
+                # By now a coroutine has ended, and so has a thread, unless it was left: nobody knows what that will do.
+                self._close(execution_id, Outcome.UNKNOWN if call.left else Outcome.STOPPED, "tool_stopped")
+                raise
+            except ResultError as error:
+                self._close(execution_id, Outcome.FAILED, error.code)
+                raise
+            except (SystemExit, KeyboardInterrupt) as error:
+                # A tool does not end the server; in a task of its own, which the agent made, it would.
+                self._close(execution_id, Outcome.FAILED, "tool_failed")
+                raise RuntimeError(f"tool {name!r} raised {type(error).__name__}") from error
+            except Exception:
+                log.info("tool %s failed in run %s", name, self.context.run_id, exc_info=True)
+                self._close(execution_id, Outcome.FAILED, "tool_failed")
+                raise
+            self._close(execution_id, Outcome.DONE, None, kept)
         await self._recorder.room()
         return result
 
-    def _begin(self, name: str, parameters: bytes) -> str:
+    @contextmanager
+    def _calling(self, execution_id: str, name: str, call: ToolCall) -> Iterator[None]:
+        """This task is in a tool. A stop that came meanwhile reaches the agent, whatever the tool has made of it."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a tool is called from a task")
+        cancelled_before = task.cancelling()
+        token = _execution.set((execution_id, name))
+        self._callers[execution_id] = task
+        try:
+            yield
+        finally:
+            _execution.reset(token)
+            del self._callers[execution_id]
+            if call.owed or (self.cancelled and task.cancelling() > cancelled_before):
+                raise asyncio.CancelledError
+
+    def stop(self, *, wait_until: float | None) -> None:
+        """Tells tools that the run is stopping; until that time of the loop those in threads are waited for."""
+        self._sign.put_up(wait_until=wait_until)
+
+    def leave(self) -> set["asyncio.Task[Any]"]:
+        """Waits for nothing any more, and calls no tool that was asked for; returns the tasks that are in one."""
+        self.stop(wait_until=None)
+        for each in self._open.values():
+            each.call.withdraw()
+        return set(self._callers.values())
+
+    def _begin(self, name: str, parameters: bytes, call: ToolCall) -> str:
         self._calls += 1
         execution_id = f"{self._claim.run_no:016x}.{self._recorder.attempt}.{self._calls}"
         executing = ToolExecuting(execution_id=execution_id, tool_name=name, parameters=msgspec.Raw(parameters))
         self._recorder.add(Draft(EventType.TOOL_EXECUTING, encode_text(executing)))
-        self._open[execution_id] = (name, time.monotonic())
+        self._open[execution_id] = _Open(name, time.monotonic(), call)
         return execution_id
 
     def _close(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None = None) -> None:
@@ -153,16 +193,21 @@ class AgentRun:
             self._recorder.add(self._completed(execution_id, outcome, code, result))
 
     def close_open(self, code: str) -> list[Draft]:
-        """What closes the tools that nobody else can close any more; nobody can say what they did."""
-        return [self._completed(each, Outcome.UNKNOWN, code, None) for each in tuple(self._open)]
+        """What closes the tools that nobody else can close any more; what one that was called did is not known."""
+        drafts = []
+        for execution_id, each in tuple(self._open.items()):
+            each.call.withdraw()
+            outcome = Outcome.UNKNOWN if each.call.began else Outcome.STOPPED
+            drafts.append(self._completed(execution_id, outcome, code, None))
+        return drafts
 
     def _completed(self, execution_id: str, outcome: Outcome, code: str | None, result: bytes | None) -> Draft:
-        name, began = self._open.pop(execution_id)
-        took_s = time.monotonic() - began
+        opened = self._open.pop(execution_id)
+        took_s = time.monotonic() - opened.began
         self._tally.tool(outcome, took_s)
         completed = ToolCompleted(
             execution_id=execution_id,
-            tool_name=name,
+            tool_name=opened.name,
             success=outcome is Outcome.DONE,
             outcome=outcome,
             result=NULL if result is None else msgspec.Raw(result),

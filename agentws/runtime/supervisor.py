@@ -36,6 +36,8 @@ log = logging.getLogger("agentws.runtime")
 
 MAX_ATTEMPTS = 3
 _UNAVAILABLE_RETRY_S = 0.5
+# Of the time that an agent has to end: the rest is for what it does itself when its tool was left.
+_SHARE_OF_THREADS = 0.9
 
 T = TypeVar("T")
 
@@ -162,10 +164,10 @@ class Supervisor:
                 self._services.abandoned.add(agent)
                 agent.add_done_callback(self._services.abandoned.discard)
                 return
+            if self._recorder.stop_reason is not None:
+                self.stop(self._recorder.stop_reason)
             if self._recorder.is_due:
                 await self._recorder.write()
-                if self._recorder.stop_reason is not None:
-                    self.stop(self._recorder.stop_reason)
             else:
                 await self._recorder.changed(until=self._give_up_at)
 
@@ -193,8 +195,9 @@ class Supervisor:
     def _cancel_agent(self) -> None:
         if self._agent is None or self._run is None:
             return
-        self._run.cancelled = True
-        self._give_up_at = asyncio.get_running_loop().time() + self._services.stop_grace_s
+        now, grace_s = asyncio.get_running_loop().time(), self._services.stop_grace_s
+        self._give_up_at = now + grace_s
+        self._run.stop(wait_until=now + grace_s * _SHARE_OF_THREADS)
         self._agent.cancel()
         self._recorder.wake()
 
@@ -202,12 +205,14 @@ class Supervisor:
         """Leaves nothing behind that could go on: no timer, no waiting task, no agent of a run that is not ours."""
         if self._timer is not None:
             self._timer.cancel()
-        if self._run is not None:
-            self._run.cancelled = True
-        if self._agent is not None and not self._agent.done():
-            self._agent.cancel()
-            self._services.abandoned.add(self._agent)
-            self._agent.add_done_callback(self._services.abandoned.discard)
+        left = set() if self._run is None else self._run.leave()
+        if self._agent is not None:
+            left.add(self._agent)
+        for task in left:
+            if not task.done():
+                task.cancel()
+                self._services.abandoned.add(task)
+                task.add_done_callback(self._services.abandoned.discard)
         self._recorder.discard()
         self._tally.left()
 

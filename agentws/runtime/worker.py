@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
@@ -15,6 +16,8 @@ from agentws.wire.ids import RunNo, request_id_of
 __all__ = ["Worker"]
 
 log = logging.getLogger("agentws.runtime")
+
+_MOST_EARLY = 1_000
 
 
 class Worker:
@@ -42,6 +45,7 @@ class Worker:
         self._short = False
         self._supervisors: dict[RunKey, Supervisor] = {}
         self._broken: set[RunKey] = set()
+        self._early: OrderedDict[RunKey, str | None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -49,7 +53,12 @@ class Worker:
     @property
     def free(self) -> int:
         """How many more runs may be at work here now."""
-        return max(0, self._slots - self._taken) if self._slots else 1_000
+        return max(0, self._slots - self._held) if self._slots else 1_000
+
+    @property
+    def _held(self) -> int:
+        """The slots that are taken: an agent that was left, since it does not end, keeps one until it does."""
+        return self._taken + len(self._services.abandoned)
 
     @property
     def in_flight(self) -> int:
@@ -67,7 +76,7 @@ class Worker:
 
     def reserve(self) -> bool:
         """Takes a slot for a run that is being accepted; False where none is free."""
-        if self._slots and self._taken >= self._slots:
+        if self._slots and self._held >= self._slots:
             self._short = True
             return False
         self._taken += 1
@@ -100,6 +109,8 @@ class Worker:
             claim = replace(claim, lost=True)
         supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)
         self._supervisors[key] = supervisor
+        if key in self._early:
+            supervisor.stop(self._early.pop(key))
         self._services.metrics.runs.supervisors.add(supervisor)
         try:
             following = await supervisor.run()
@@ -114,9 +125,16 @@ class Worker:
                 del self._supervisors[key]
 
     def stop(self, key: RunKey, reason: str | None) -> None:
-        """Stops a run if it is at work here; without a reason, it is asked for when the run ends."""
+        """Stops a run if it is at work here; without a reason, it is asked for when the run ends.
+
+        One that is not may be on its way: the answer that claimed it can come after the one that accepted its stop.
+        """
         if supervisor := self._supervisors.get(key):
             supervisor.stop(reason)
+            return
+        self._early[key] = reason
+        if len(self._early) > _MOST_EARLY:
+            self._early.popitem(last=False)
 
     def revoke(self, key: RunKey) -> None:
         """Stops work on a run that was ended elsewhere, if it is at work here; nothing more is written of it."""

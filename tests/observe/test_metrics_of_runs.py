@@ -170,7 +170,7 @@ async def test_tools_are_timed_by_outcome(start_service: StartService) -> None:
         tools: dict[str, Any] = {"done": dict, "failed": _raise, "stopped": _hang, "unknown": release.wait}
         await run.call_tool("any", tools[run.text])
 
-    service = await start_service({"calls": calls})
+    service = await start_service({"calls": calls}, stop_grace_s=0.5)
     try:
         async with peer(service) as client:
             for outcome in ("done", "failed", "stopped", "unknown"):
@@ -243,7 +243,7 @@ async def test_tools_in_threads_are_counted_and_those_that_nobody_waits_for(star
     async def calls(run: agentws.Run) -> None:
         await run.call_tool("block", block)
 
-    service = await start_service({"calls": calls})
+    service = await start_service({"calls": calls}, stop_grace_s=0.05)
     try:
         async with peer(service) as client:
             with moved(service, "agentws_tool_threads", by=1):

@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import threading
 import weakref
 from collections.abc import Awaitable, Callable
 from decimal import Decimal
@@ -133,31 +132,6 @@ async def test_an_agent_that_does_not_end_when_stopped_is_left_and_its_run_ends(
         assert events[-1]["payload"]["reason"] == "enough"
         free.set()
         assert (await client.run("next", agent="demo"))[-1]["type"] == "agent_completed"
-
-
-async def test_a_tool_in_a_thread_is_told_to_stop_and_nobody_says_what_it_did(start_service: StartService) -> None:
-    seen = threading.Event()
-    entered = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    async def agent(run: agentws.Run) -> None:
-        def tool() -> None:
-            loop.call_soon_threadsafe(entered.set)
-            while not run.cancelled:
-                pass
-            seen.set()
-
-        await run.call_tool("spin", tool)
-
-    service = await start_service({"spinning": agent})
-    async with peer(service) as client:
-        accepted = await client.ask("hi")
-        await entered.wait()
-        client.send(type="stop_agent", run_id=accepted["run_id"])
-        events = await client.ended(accepted["run_id"])
-    assert await asyncio.to_thread(seen.wait, 10)
-    assert events[-2]["payload"]["outcome"] == "unknown"
-    assert events[-2]["payload"]["error"]["code"] == "tool_stopped"
 
 
 async def test_each_request_has_a_supervisor_of_its_own_that_is_gone_after_it(

@@ -13,7 +13,14 @@ from typing import Any
 
 import pytest
 
-from agentws.runtime.tools import MAX_RESULT_BYTES, ResultError, ToolThreads, encode_value, invoke, is_async
+from agentws.runtime.tools import (
+    MAX_RESULT_BYTES,
+    ResultError,
+    ToolThreads,
+    encode_value,
+    invoke,
+    is_async,
+)
 
 who: contextvars.ContextVar[str] = contextvars.ContextVar("who")
 
