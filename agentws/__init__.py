@@ -10,6 +10,7 @@ from agentws.core.agent import agent
 from agentws.core.context import UserExecutionContext
 from agentws.core.run import Message
 from agentws.ports import Run
+from agentws.runtime.process import ProcessError, ProcessResult, run_process
 from agentws.runtime.tools import stopping
 from agentws.version import VERSION as __version__
 from agentws.wire.errors import AgentError
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 __all__ = [
     "AgentError",
     "Message",
+    "ProcessError",
+    "ProcessResult",
     "Run",
     "Settings",
     "SettingsError",
@@ -33,6 +36,7 @@ __all__ = [
     "create_app",
     "lifespan",
     "load_settings",
+    "run_process",
     "stopping",
 ]
 
