@@ -186,7 +186,16 @@ class Feed:
         items = [
             Item(first_of(record), record.seq, partial(frame, origin, record)) for origin, record in merge(page.events)
         ]
-        subscription.add_page(items, more=page.more)
+        if not items and subscription.has_heard_more and await self._is_removed(subscription):
+            subscription.end("epoch_changed")
+        else:
+            subscription.add_page(items, more=page.more)
+
+    async def _is_removed(self, subscription: Subscription) -> bool:
+        """Whether what comes next in a thread was removed by age, and nothing has come since."""
+        key = subscription.key
+        head = await self._journal.read_head(key.principal, key.thread_id)
+        return head is not None and head.epoch == subscription.epoch and head.first_seq > subscription.cursor + 1
 
     def _on_read(self, task: "asyncio.Task[None]") -> None:
         self._reads.discard(task)

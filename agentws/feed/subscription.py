@@ -218,6 +218,11 @@ class Subscription:
         return self._state is _State.READING
 
     @property
+    def has_heard_more(self) -> bool:
+        """Whether there should be more in the journal than it has; not asked of one that is about to end."""
+        return self._heard > self._cursor and self._last is None
+
+    @property
     def is_closed(self) -> bool:
         return self._state is _State.CLOSED
 
