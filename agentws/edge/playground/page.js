@@ -368,14 +368,18 @@ client.addEventListener("gone", ({ detail }) => {
   gone(detail.thread_id);
 });
 client.addEventListener("notice", ({ detail }) => detail.type === "error" && note(detail.message, "error"));
-client.addEventListener("reset", ({ detail }) => {
+client.addEventListener("reset", async ({ detail }) => {
   if (detail.thread_id !== current) return;
+  const mine = opening;
   const unsent = [...log.runs.values()].filter((run) => run.status === "sending" || run.status === "refused");
   forget();
   for (const run of unsent) {
     log.runs.set(run.run_id, run);
     touch(run);
   }
+  // Where events have gone by age, what was said is still there.
+  const held = await client.request("get_thread_history", { thread_id: detail.thread_id }).catch(() => null);
+  if (held !== null && mine === opening) show(held);
 });
 byId("user").value = user;
 composer(ask);
