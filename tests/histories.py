@@ -7,9 +7,14 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from agentws.core.framing import Origin, Record
 from agentws.wire.events import EventType
+from agentws.wire.ids import RunNo
 
-__all__ = ["Reader", "Written", "courses"]
+__all__ = ["Event", "Reader", "Written", "courses", "event", "threads"]
+
+
+Event = tuple[Origin, Record]
 
 
 @dataclass(frozen=True)
@@ -21,6 +26,7 @@ class Written:
     body: str | None
 
 
+_END = Written(EventType.AGENT_COMPLETED, 1, '{"duration_ms":1}')
 _texts = st.text(st.sampled_from('ab ü🌲\n"\\\x01'), min_size=1, max_size=6)
 
 
@@ -67,6 +73,37 @@ def _length(event: Written, step: int) -> int:
         return 0
     body = json.loads(event.body or "")
     return len(body["reasoning"]) if body["step"] == step else 0
+
+
+def event(
+    seq: int, type_: EventType, body: str | None, *, run: int = 1, attempt: int = 1, from_seq: int | None = None
+) -> Event:
+    """An event as the journal holds it, of the thread `t`."""
+    origin = Origin("ann", "t", "e", RunNo(run), f"r{run}", "demo")
+    record = Record(
+        seq=seq, from_seq=from_seq, type=type_, ordinal=seq, attempt=attempt, timestamp=f"at {seq}", body=body,
+        content="asked" if type_ is EventType.AGENT_STARTED else None,
+    )  # fmt: skip
+    return origin, record
+
+
+@st.composite
+def threads(draw: st.DrawFn) -> list[Event]:
+    """The events of a thread, those of several runs among each other."""
+    left = {
+        run: [Written(EventType.AGENT_STARTED, 1, None), *course, _END]
+        for run, course in enumerate(draw(st.lists(courses(most=6), min_size=1, max_size=3)))
+    }
+    events: list[Event] = []
+    while left:
+        run = draw(st.sampled_from(sorted(left)))
+        stretch = draw(st.integers(1, 8))
+        for each in left[run][:stretch]:
+            events.append(event(len(events) + 1, each.type, each.body, run=run, attempt=each.attempt))
+        left[run] = left[run][stretch:]
+        if not left[run]:
+            del left[run]
+    return events
 
 
 @dataclass

@@ -12,26 +12,12 @@ from hypothesis import strategies as st
 
 from agentws.core import fold
 from agentws.core.fold import WINDOW, Group, first_of, groups, merge
-from agentws.core.framing import Origin, Record, frame
+from agentws.core.framing import frame
 from agentws.wire.events import EventType
-from agentws.wire.ids import RunNo
 
-from ..histories import Reader, Written, courses
+from ..histories import Event, Reader, event, threads
 
-Event = tuple[Origin, Record]
 MESSAGE, THINKING, PROGRESS = EventType.AGENT_MESSAGE, EventType.AGENT_THINKING, EventType.TOOL_PROGRESS
-END = Written(EventType.AGENT_COMPLETED, 1, '{"duration_ms":1}')
-
-
-def event(
-    seq: int, type_: EventType, body: str | None, *, run: int = 1, attempt: int = 1, from_seq: int | None = None
-) -> Event:
-    origin = Origin("ann", "t", "e", RunNo(run), f"r{run}", "demo")
-    record = Record(
-        seq=seq, from_seq=from_seq, type=type_, ordinal=seq, attempt=attempt, timestamp=f"at {seq}", body=body,
-        content="asked" if type_ is EventType.AGENT_STARTED else None,
-    )  # fmt: skip
-    return origin, record
 
 
 def piece(seq: int, text: str, offset: int, *, run: int = 1, attempt: int = 1, from_seq: int | None = None) -> Event:
@@ -116,25 +102,6 @@ def test_an_answer_is_cut_where_it_gets_long() -> None:
     assert len(merged) == -(-100 * size // WINDOW)
     assert max(len(record.body or "") for _, record in merged) < WINDOW + size + 50
     assert "".join(json.loads(record.body or "")["text"] for _, record in merged) == "x" * 100 * size
-
-
-@st.composite
-def threads(draw: st.DrawFn) -> list[Event]:
-    """The events of a thread, those of several runs among each other."""
-    left = {
-        run: [Written(EventType.AGENT_STARTED, 1, None), *course, END]
-        for run, course in enumerate(draw(st.lists(courses(most=6), min_size=1, max_size=3)))
-    }
-    events: list[Event] = []
-    while left:
-        run = draw(st.sampled_from(sorted(left)))
-        stretch = draw(st.integers(1, 8))
-        for each in left[run][:stretch]:
-            events.append(event(len(events) + 1, each.type, each.body, run=run, attempt=each.attempt))
-        left[run] = left[run][stretch:]
-        if not left[run]:
-            del left[run]
-    return events
 
 
 def frames(events: Sequence[Event]) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agentws.core.fold import Group, first_of, merge
-from agentws.core.framing import Origin, Record, frame
+from agentws.core.framing import frame
 from agentws.core.run import Claim, Draft, Foldable
 from agentws.runtime import folder
 from agentws.runtime.folder import Folder
@@ -20,10 +20,9 @@ from agentws.wire.events import EventType
 from agentws.wire.ids import ThreadId, ThreadNo, new_number
 
 from ..conftest import TestDatabase
-from ..histories import Reader, Written, courses
+from ..histories import Event, Reader, Written, courses
 from .conftest import ANN, BOB, NODE, Connection, Store, T, until_waiting
 
-Event = tuple[Origin, Record]
 MANY = 17
 
 
