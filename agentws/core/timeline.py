@@ -10,7 +10,7 @@ from itertools import groupby, pairwise
 
 import msgspec
 
-from agentws.wire.events import EventType, RunTimes
+from agentws.wire.events import TERMINAL, EventType, RunTimes
 
 __all__ = ["EventOutline", "RunAhead", "RunOutline", "Span", "Timeline", "timeline"]
 
@@ -19,7 +19,10 @@ _LOST = "worker_lost"
 
 
 class EventOutline(msgspec.Struct, frozen=True, kw_only=True):
-    """An event without what it says: sizes in bytes of JSON, lengths in characters."""
+    """An event without what it says: sizes in bytes of JSON, lengths in characters.
+
+    `pieces`: for how many it stands; then its time is the last one's.
+    """
 
     type: str
     attempt: int
@@ -32,6 +35,7 @@ class EventOutline(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int | None = None
     code: str | None = None
     characters: int | None = None
+    pieces: int = 1
     name: str | None = None
     position: int | None = None
     times: RunTimes | None = None
@@ -179,9 +183,8 @@ def _moments(run: RunOutline) -> Iterator[Span]:
         if kind == EventType.AGENT_MESSAGE:
             characters = sum(event.characters or 0 for event in events)
             length_s = (events[-1].at - events[0].at).total_seconds()
-            yield Span(
-                _seconds(run, events[0].at), length_s, f"text: {characters} characters in {_pieces(len(events))}"
-            )
+            pieces = _pieces(sum(event.pieces for event in events))
+            yield Span(_seconds(run, events[0].at), length_s, f"text: {characters} characters in {pieces}")
             continue
         for event in events:
             if (what := _moment(event, run)) is not None:
@@ -226,6 +229,8 @@ def _covered(spans: Sequence[Span]) -> float:
 def _unknown(run: RunOutline, times: RunTimes | None) -> Iterator[str]:
     if run.ended_at is None:
         yield "how it ends: it is not over; database and sending are told with its end"
+    elif not run.more and not any(event.type in TERMINAL for event in run.events):
+        yield "what it did: its events have gone by age; all of its time counts as the model's"
     elif times is None and run.started_at is not None:
         yield "database and sending: nobody who worked on it has ended it; that time counts as the model's"
     if times is not None:
@@ -234,5 +239,7 @@ def _unknown(run: RunOutline, times: RunTimes | None) -> Iterator[str]:
             yield "database and sending of the attempts that were lost"
     if run.started_at is not None:
         yield "what of the model's time was the agent's own code"
+    if any(event.pieces > 1 for event in run.events):
+        yield "when its text began: pieces that followed one another are kept as one, with the time of the last"
     if run.more:
         yield "what came after the events told here: there are too many"

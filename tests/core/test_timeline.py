@@ -193,3 +193,24 @@ def test_no_phase_is_less_than_nothing_where_two_clocks_differ() -> None:
 
 def test_events_that_are_left_out_are_spoken_of() -> None:
     assert any("too many" in each for each in timeline(outline(event(0, "agent_started"), more=True)).unknown)
+
+
+def test_of_text_that_is_kept_as_one_event_the_beginning_is_not_known() -> None:
+    told = timeline(
+        outline(
+            event(0, "agent_started"),
+            event(3, "agent_message", characters=12, pieces=4),
+            event(3.5, "agent_message", characters=3),
+            event(4, "agent_completed", times=TIMES),
+            ended=4,
+            answered_characters=15,
+        )
+    )
+    assert (3.0, 0.5, "text: 15 characters in 5 pieces") in [(s.start_s, s.length_s, s.what) for s in told.spans]
+    assert any(each.startswith("when its text began") for each in told.unknown)
+
+
+def test_a_run_whose_events_have_gone_says_so() -> None:
+    told = timeline(outline(ended=4))
+    assert told.phases["model"] == 4
+    assert any("gone by age" in each for each in told.unknown)

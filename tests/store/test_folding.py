@@ -16,6 +16,7 @@ from agentws.core.framing import frame
 from agentws.core.run import Claim, Draft, Foldable
 from agentws.runtime import folder
 from agentws.runtime.folder import Folder
+from agentws.store.outlines import PgOutlines
 from agentws.wire.events import EventType
 from agentws.wire.ids import ThreadId, ThreadNo, new_number
 
@@ -279,3 +280,16 @@ async def test_a_repeated_end_claims_no_run_of_a_thread_made_anew(store: Store) 
     again = await store.finish(first, owner=NODE)
     assert again.next is not None
     assert again.next.run_no == waits.run_no
+
+
+async def test_an_operator_is_told_how_many_pieces_there_were(store: Store) -> None:
+    await ended(store)
+    await due(store).fold_due()
+    run_id = (await read(store))[0][0].run_id
+    outline = await PgOutlines(store.pool).read(tenant_id="", user_id="ann", run_id=run_id)
+    assert outline is not None
+    assert [(each.type, each.pieces, each.characters) for each in outline.events] == [
+        ("agent_started", 1, None),
+        ("agent_message", 40, 40),
+        ("agent_completed", 1, None),
+    ]
