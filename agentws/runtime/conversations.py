@@ -1,8 +1,10 @@
 """What clients do with threads: make, change, list, read, follow and delete them. One short transaction each."""
 
+from collections.abc import Awaitable
+
 from agentws.core.limits import refuse
 from agentws.core.replay import Batch, restart_at
-from agentws.core.run import RunKey
+from agentws.core.run import Deleted, RunKey
 from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Caller, Head, Journal, ThreadKey, Threads
 from agentws.runtime.worker import Worker
@@ -148,7 +150,14 @@ class Conversations:
     async def delete(self, caller: Caller, message: DeleteThread) -> None:
         """Deletes a thread; its followers get its last events, and then hear that it is gone."""
         thread_id, principal = _named(message.thread_id), caller.principal
-        deleted = await self._threads.delete(principal, thread_id)
+        # Held, because the end may be heard of before the answer is here, and is told the caller once: as the answer.
+        with caller.hold(thread_id):
+            deleted = await self._threads.delete(principal, thread_id)
+            finished = self._finish(caller, message, thread_id, deleted)
+        await finished
+
+    def _finish(self, caller: Caller, message: DeleteThread, thread_id: ThreadId, deleted: Deleted) -> Awaitable[None]:
+        principal = caller.principal
         for ended, kind in deleted.ended:
             self._statistics.run_ended(kind, "stopped", RunKey(principal.tenant_id, principal.user_id, ended))
         for running in deleted.running:
@@ -161,7 +170,7 @@ class Conversations:
         finished = caller.finish(thread_id, deleted, last)
         end = Batch(epoch=deleted.epoch, after_seq=deleted.last_seq, last_seq=deleted.last_seq, deleted=True)
         self._broker.publish(ThreadKey(principal, thread_id), end)
-        await finished
+        return finished
 
 
 def _leave_older(caller: Caller, found: Thread | ThreadHistory) -> None:

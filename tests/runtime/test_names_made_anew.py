@@ -1,6 +1,8 @@
 """A thread that was made anew under its name: who followed the old one hears that it is over before it hears of the new
 one, and gets the events of the runs that it starts there."""
 
+import pytest
+
 from ..conftest import StartService
 from ..faults import Line
 from ..peers import TERMINAL, Frame, Peer, peer
@@ -83,3 +85,29 @@ async def test_who_finds_the_new_thread_is_not_told_later_that_it_is_deleted(sta
             "subscription_ended",
             "thread_created",
         ]
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        ({"type": "update_thread", "title": "new"}, "thread_updated"),
+        ({"type": "get_thread_history"}, "thread_history"),
+        ({"type": "list_threads"}, "thread_list"),
+    ],
+)
+async def test_who_is_told_of_the_new_thread_is_not_told_later_that_it_is_deleted(
+    start_service: StartService, question: Frame, answer: str
+) -> None:
+    here, there = await start_service(poll_interval_ms=60_000.0), await start_service()
+    async with peer(here) as client, peer(there) as other:
+        await follow(client, "t")
+        await make_anew(other, "t")
+        fields = {} if answer == "thread_list" else {"thread_id": "t"}
+        client.send(**question, **fields)
+        await client.until_type(answer)
+        # A look would find that the thread of the old epoch is gone.
+        assert here.feed is not None
+        here.feed.reconcile()
+        await client.run("hi", agent="echo", thread_id="t")
+        told = [frame["type"] for frame in client.frames if frame["type"] in (*ENDS, answer)]
+        assert told == ["subscription_ended", answer]
