@@ -157,10 +157,9 @@ class Connection:
     def finish(self, thread_id: ThreadId, deleted: Deleted, last: ServerMessage) -> Awaitable[None]:
         self.leave_older(thread_id, epoch=deleted.epoch)
         subscription = self._following.of(thread_id, deleted.epoch)
-        if subscription is None:
+        if subscription is None or not subscription.answer(deleted.last_seq, encode_text(last)):
             self.answer(last)
             return asyncio.sleep(0)
-        subscription.finish(deleted.last_seq, encode_text(last))
         return subscription.closed()
 
     async def authenticate(self, token: str) -> Credentials:

@@ -48,9 +48,11 @@ class Following:
         return any(subscription.is_reading for subscription in self._subscriptions.values())
 
     def of(self, thread_id: ThreadId, epoch: str) -> Subscription | None:
-        """The subscription of a thread in an epoch."""
-        subscription = self._subscriptions.get(thread_id)
-        return subscription if subscription is not None and subscription.epoch == epoch else None
+        """The subscription of a thread in an epoch; also one that is held and has ended by itself."""
+        for each in (self._subscriptions.get(thread_id), self._held):
+            if each is not None and each.key.thread_id == thread_id and each.epoch == epoch:
+                return each
+        return None
 
     def may_add(self, thread_id: ThreadId) -> bool:
         """Whether a thread is followed already, or one more may be."""

@@ -101,6 +101,7 @@ class Subscription:
         self._heard = cursor
         self._held = False
         self._last: tuple[int, str] | None = None
+        self._has_finished = False
         self._closed = asyncio.Event()
         self._delivery = Delivery(feed.meter, feed.statistics, behind=behind)
 
@@ -178,6 +179,25 @@ class Subscription:
         """Ends the subscription with a frame, after the event `last_seq`: there are none after it."""
         if self._state is _State.CLOSED or self._last is not None:
             return
+        self._finish(last_seq, text)
+
+    def answer(self, last_seq: int, text: str) -> bool:
+        """Ends the subscription as `finish` does, and with this frame also where another was about to end it, because
+        the same end was heard of from elsewhere; False where it has ended and the frame comes too late for that.
+        """
+        if self._has_finished and self._held and self._frames:
+            # It ended while it was held: the other frame is still here.
+            size = self._frames.pop().frame.size
+            self._bytes -= size
+            self._budget.remove(size)
+            self._append(text)
+            return True
+        if self._state is _State.CLOSED:
+            return False
+        self._finish(last_seq, text)
+        return True
+
+    def _finish(self, last_seq: int, text: str) -> None:
         self._last = (last_seq, text)
         self._heard = max(self._heard, last_seq)
         if self._cursor < last_seq:
@@ -203,6 +223,7 @@ class Subscription:
 
     def _end_if_finished(self) -> None:
         if self._last is not None and self._state is not _State.CLOSED and self._cursor >= self._last[0]:
+            self._has_finished = True
             self._end(self._last[1], deleted=True)
 
     def _end(self, text: str, *, deleted: bool) -> None:
