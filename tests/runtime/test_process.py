@@ -201,6 +201,21 @@ async def test_what_a_program_leaves_behind_is_ended_and_does_not_hold_the_call(
     assert not at_work(int(done.stdout))
 
 
+async def test_a_cancellation_while_what_was_left_behind_is_ended_is_not_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "_TERMINATE_S", 600.0)
+    mark = tmp_path / "m"
+    task = asyncio.create_task(run_process(SH, "-c", f"{STUBBORN}({FAMILY}) &", str(mark), STUBBORN))
+    pids = await running(mark)
+    await asyncio.sleep(0.1)
+    assert not task.done()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not any(map(at_work, pids))
+
+
 async def test_what_has_left_its_group_does_not_hold_the_call_either() -> None:
     code = "import os,time\nif os.fork():\n os._exit(0)\nos.setsid()\nprint(os.getpid(), flush=True)\ntime.sleep(600)"
     async with asyncio.timeout(30):
