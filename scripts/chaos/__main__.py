@@ -3,6 +3,7 @@ was promised. Prints its seed first and a report as JSON at the end; exits with 
 
 import argparse
 import asyncio
+import faulthandler
 import importlib.metadata
 import json
 import os
@@ -18,9 +19,16 @@ from pathlib import Path
 from typing import Any
 
 from agentws.version import VERSION
-from scripts.chaos.checks import check_database, check_left, check_world, first, takeovers
 from scripts.chaos.clock import Clock
 from scripts.chaos.faults import FAULTS, Faults
+from scripts.chaos.inspection import (
+    check_database,
+    check_left,
+    check_world,
+    first,
+    keep_recording,
+    takeovers,
+)
 from scripts.chaos.record import Finding
 from scripts.chaos.swarm import Swarm
 from scripts.chaos.world import World
@@ -32,6 +40,7 @@ _MINIMUM: Mapping[str, int] = {"runs": 5_000, "kills": 50, "cuts": 2_000, "takeo
 _MINIMUM_S = 600.0
 _SETTLE_S = 60.0
 _SHOWN = 50
+_MOST_S = 300.0
 
 
 @dataclass
@@ -102,7 +111,12 @@ async def run(options: argparse.Namespace) -> Report:
     )
     try:
         async with world:
-            await _break_and_check(world, report, names)
+            swarm = Swarm(world.urls, seed=report.seed, users=report.users)
+            try:
+                await _break_and_check(world, swarm, report, names)
+            finally:
+                if options.keep:
+                    keep_recording(swarm.recording, options.keep)
         report.faults = {**report.faults, **clock.counts}
         report.findings += check_world(world) + check_left(world)
         report.takeovers = takeovers(world)
@@ -111,10 +125,9 @@ async def run(options: argparse.Namespace) -> Report:
     return report
 
 
-async def _break_and_check(world: World, report: Report, names: frozenset[str]) -> None:
+async def _break_and_check(world: World, swarm: Swarm, report: Report, names: frozenset[str]) -> None:
     os.environ["CHAOS_TOOL_LOG"] = str(world.tool_log)
     faults = Faults(world, seed=report.seed, seconds=report.seconds, names=names)
-    swarm = Swarm(world.urls, seed=report.seed, users=report.users)
     loading = asyncio.ensure_future(swarm.load())
     breaking = asyncio.ensure_future(faults.run())
     try:
@@ -166,7 +179,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", type=_names, default=FAULTS, help=f"only these, of {','.join(FAULTS)}")
     parser.add_argument("--no-minimum", dest="minimum", action="store_false", help="demand no number of anything")
     parser.add_argument("--minimum", choices=("scaled",), default="scaled", help="what has to be reached (scaled)")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="where logs are kept")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="where logs and recordings are kept")
     return parser.parse_args(arguments)
 
 
@@ -184,7 +197,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is None:
         options.seed = secrets.randbits(31)
     print(f"seed {options.seed}", file=sys.stderr, flush=True)
+    # Whatever hangs, the harness does not.
+    faulthandler.dump_traceback_later(2 * options.seconds + _MOST_S, exit=True)
     report = asyncio.run(_run_until_told(options))
+    faulthandler.cancel_dump_traceback_later()
     print(json.dumps(report.shown(minimum=bool(options.minimum)), indent=1))
     return 1 if report.findings or (options.minimum and report.below()) else 0
 

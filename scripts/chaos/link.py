@@ -179,6 +179,8 @@ class Link:
         try:
             await self._connection.send(json.dumps(frame))
         except ConnectionClosed as error:
+            # Whoever asks again at once would keep the reader from ever noticing.
+            await asyncio.wait({self.reader})
             raise Lost from error
 
     async def ask(self, frame: Frame, *, timeout_s: float, may: frozenset[str] = frozenset()) -> Frame:

@@ -125,15 +125,17 @@ class ChaosServer:
         self._told = False
         self._ended = asyncio.Event()
         self.counts["starts"] += 1
+        shift = self._clock()
+        module = "scripts.chaos.shifted" if shift else "agentws"
         with self.log.open("ab") as log:
             process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "agentws", "serve", "--port", str(self.port)),
+                *(sys.executable, "-m", module, "serve", "--port", str(self.port)),
                 *("--agents", "scripts.chaos.agents:agents"),
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=log,
                 cwd=ROOT,
-                env={**_inherited(), **self._env, **self._clock()},
+                env={**_inherited(), **self._env, **shift},
                 start_new_session=True,
                 preexec_fn=die_with_parent,
             )

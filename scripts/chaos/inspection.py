@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import Any
 
 from scripts.chaos.database import ChaosDatabase
-from scripts.chaos.record import Finding
+from scripts.chaos.record import Finding, Recording
 from scripts.chaos.world import World
 
-__all__ = ["check_database", "check_left", "check_world", "takeovers"]
+__all__ = ["check_database", "check_left", "check_world", "first", "keep_recording", "takeovers"]
 
 _MOST_BYTES = 600 << 20
 _TAKEOVER = re.compile(r"\btook over run number\b")
-# Errors that a server is right to log in this world, and which fault explains each.
+# Errors that a server is right to log in this world, by what happened and what was raised; the fault explains each.
 _EXPLAINED = tuple(
-    re.compile(pattern)
-    for pattern in (
+    (re.compile(event), re.compile(raised))
+    for event, raised in (
         # A pause, a silence or an outage longer than the lease: that is what it is for.
-        r"^the lease was lost; ",
-        # Agents of the load that fail, or that do not end when they are told to, on purpose.
-        r"^run \S+: agent \S+ failed",
-        r"^run \S+: its agent does not end after being cancelled",
+        (r"^the lease was lost; ", r"^$"),
+        # Agents of the load that fail on purpose, or do not end when they are told to.
+        (r"^run \S+: agent \S+ failed", r"RuntimeError: planned$"),
+        (r"^run \S+: its agent does not end after being cancelled", r"^$"),
+        # A drain: clients that do not answer the close of their connection are not waited for.
+        (r"^Cancel \d+ running task\(s\), timeout graceful shutdown exceeded$", r"^$"),
+        (r"^Exception in ASGI application$", r"CancelledError: Task cancelled, timeout graceful shutdown exceeded$"),
     )
 )
 # Lines of a start that ends because of its database: the process says why, ends with 1, and is started again.
@@ -39,6 +42,12 @@ SELECT h.user_id, h.thread_id, h.first_seq, h.last_seq, h.last_seq - h.first_seq
 FROM agentws.thread_head h LEFT JOIN agentws.event e USING (tenant_id, user_id, thread_no)
 GROUP BY h.tenant_id, h.user_id, h.thread_id, h.first_seq, h.last_seq
 HAVING h.last_seq - h.first_seq + 1 <> coalesce(sum(e.seq - coalesce(e.from_seq, e.seq) + 1), 0)
+"""
+_TWICE = """
+SELECT r.user_id, t.thread_id, r.run_id, e.ordinal, array_agg(e.seq ORDER BY e.seq) AS seqs
+FROM agentws.event e JOIN agentws.run r USING (tenant_id, user_id, run_no)
+JOIN agentws.thread t ON t.tenant_id = r.tenant_id AND t.user_id = r.user_id AND t.thread_no = r.thread_no
+GROUP BY r.tenant_id, r.user_id, r.run_no, r.run_id, t.thread_id, e.ordinal HAVING count(*) <> 1
 """
 _QUEUED = "SELECT user_id, thread_id, run_no, owner, fence, attempt FROM agentws.run_queue"
 _HEADS = """
@@ -86,6 +95,7 @@ async def check_database(database: ChaosDatabase) -> list[Finding]:
     findings: list[Finding] = []
     for promise, query in (
         ("the numbers of a thread have no gaps", _HOLES),
+        ("an event is written once", _TWICE),
         ("every run ends exactly once", _ENDS),
         ("no run is forgotten in the queue", _QUEUED),
         ("a quiet thread has no running and no waiting run", _HEADS),
@@ -113,13 +123,18 @@ def _failures(log: Path) -> Iterator[str]:
         if line is None:
             if text.strip() and not _STARTS.match(text):
                 yield text
-        elif _tells_of_a_failure(line) and not any(each.search(str(line.get("event"))) for each in _EXPLAINED):
+        elif _tells_of_a_failure(line) and not _is_explained(line):
             yield text
 
 
 def _tells_of_a_failure(line: dict[str, Any]) -> bool:
     # What agents and tools raise is told at `info`.
     return line.get("level") in ("error", "critical") or ("exception" in line and line.get("level") != "info")
+
+
+def _is_explained(line: dict[str, Any]) -> bool:
+    event, raised = str(line.get("event")).strip(), str(line.get("exception", "")).strip()
+    return any(what.search(event) and how.search(raised) for what, how in _EXPLAINED)
 
 
 def _line(text: str) -> dict[str, Any] | None:
@@ -133,6 +148,15 @@ def _line(text: str) -> dict[str, Any] | None:
 
 def _finding(promise: str, detail: str) -> Finding:
     return Finding(promise=promise, user="", thread_id="", detail=detail[:2000])
+
+
+def keep_recording(recording: Recording, directory: Path) -> None:
+    """Writes down all that clients sent and were told: a line for each connection, and one for each of its frames."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with (directory / "recording.txt").open("w") as file:
+        for log in recording.logs:
+            file.write(f"{log.user} via {log.via}{' in the last reading' if log.final else ''}\n")
+            file.writelines(f"  {entry}\n" for entry in log.entries)
 
 
 def first(findings: Sequence[Finding], most: int) -> list[dict[str, str | None]]:
