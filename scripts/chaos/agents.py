@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from functools import partial
 from typing import Any, assert_never
 
 import agentws
@@ -90,12 +89,10 @@ async def _play(run: agentws.Run, steps: Plan) -> str | None:
     return None
 
 
-async def _agent(name: str, run: agentws.Run) -> str | None:
-    return await _play(run, plan(name, run.text))
-
-
 def _named(name: str) -> Callable[[agentws.Run], Awaitable[str | None]]:
-    played = partial(_agent, name)
+    async def played(run: agentws.Run) -> str | None:
+        return await _play(run, plan(name, run.text))
+
     return agentws.agent(on_crash="restart")(played) if name in RESTARTED else played
 
 

@@ -134,7 +134,7 @@ class Fault:
 Entry = Event | Told | Sent | Closed | Fault
 
 
-@dataclass
+@dataclass(eq=False)
 class Log:
     """One connection of a user, in order. `via` is `ws`, `sse`, `page` (of events) or `http`.
 

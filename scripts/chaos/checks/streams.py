@@ -133,6 +133,8 @@ class _Reader:
     def finish(self, ends: dict[tuple[str, str], tuple[str, int]]) -> None:
         """A connection that lived until the end was told everything."""
         for thread_id, subscription in self._subscriptions.items():
+            if subscription.target is not None:
+                self._breach("caught_up", thread_id, "never came")
             epoch, last = ends.get((self._log.user, thread_id), ("", 0))
             if subscription.epoch == epoch and subscription.last < last:
                 self._breach("live", thread_id, f"told to {subscription.last} while the thread is at {last}")
