@@ -30,6 +30,9 @@ __all__ = [
 ]
 
 ENDS = frozenset({"agent_completed", "agent_error", "agent_stopped"})
+"""The terminal events."""
+ENDED = frozenset({"completed", "failed", "stopped"})
+"""The statuses of a run that has ended."""
 
 _LONGEST = 120
 _MARKER = re.compile(r"<(chaos-[0-9-]+)>")
@@ -250,6 +253,8 @@ class Recording:
             case "request_accepted":
                 self._runs.add((log.user, str(frame.get("run_id"))))
                 self.counts["duplicates"] += frame.get("duplicate") is True
+                if frame.get("status") in ENDED:
+                    self._ended.add((log.user, str(frame.get("run_id"))))
             case "error":
                 self.counts["refused"] += 1
                 self.counts[f"refused_{frame.get('code')}"] += 1

@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.chaos.checks.evidence import Book, Evidence, seconds
 from scripts.chaos.checks.streams import MERGED
-from scripts.chaos.record import ENDS, Event, Finding, Log, Told, length
+from scripts.chaos.record import ENDED, ENDS, Event, Finding, Log, Told, length
 
 __all__ = ["CLOCKS_DIFFER_S", "check_ends", "check_numbers", "check_pages", "check_times"]
 
@@ -112,7 +112,7 @@ def check_ends(evidence: Evidence) -> Iterator[Finding]:
             if read is not None:
                 if run.run_id not in ended[read.user, read.thread_id, read.epoch]:
                     yield read.finding("ends", f"{run.run_id} was accepted and has no terminal event")
-            elif run.answers[-1].get("status") not in ("completed", "failed", "stopped"):
+            elif run.answers[-1].get("status") not in ENDED:
                 thread_id = str(answer.get("thread_id"))
                 detail = f"{run.run_id} of a thread that is gone is {run.answers[-1].get('status')}"
                 yield Finding("ends", run.user, thread_id, detail)
