@@ -1,13 +1,13 @@
 """Holds a recording to the promises of the protocol. Knows the protocol's page and nothing of the server."""
 
-from scripts.chaos.checks.evidence import Evidence
-from scripts.chaos.checks.frames import check_closes, check_errors, check_fields, check_isolation
-from scripts.chaos.checks.history import check_histories, check_lists
-from scripts.chaos.checks.numbers import check_ends, check_numbers, check_pages, check_times
-from scripts.chaos.checks.queue import check_queues
-from scripts.chaos.checks.runs import check_runs, check_stops, check_texts, check_tool_calls
-from scripts.chaos.checks.starts import check_accepted, check_keys, check_once
-from scripts.chaos.checks.streams import check_streams
+from scripts.chaos.promises.evidence import Evidence
+from scripts.chaos.promises.frames import check_closes, check_errors, check_fields, check_isolation
+from scripts.chaos.promises.history import check_histories, check_lists
+from scripts.chaos.promises.numbers import check_ends, check_numbers, check_pages, check_times
+from scripts.chaos.promises.queue import check_queues
+from scripts.chaos.promises.runs import check_runs, check_stops, check_texts, check_tool_calls
+from scripts.chaos.promises.starts import check_accepted, check_keys, check_once
+from scripts.chaos.promises.streams import check_streams
 from scripts.chaos.record import Finding, Recording
 
 __all__ = ["CHECKS", "check"]

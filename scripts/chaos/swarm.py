@@ -18,7 +18,8 @@ from scripts.chaos.settling import settle
 
 __all__ = ["Swarm"]
 
-TABS = 2
+ALL_TABS, MOST_TABS = 50, 4
+"""So much goes on at once, however few users there are; a user does not do more than the second of it."""
 REST_S = 4.0
 """At most, between two things that a tab does: the load is meant to be interleaved, not to fill the machine."""
 THREADS = ("main", "work", "play", "night")
@@ -39,6 +40,7 @@ class Swarm:
             Person(f"chaos-{seed}-{number}", urls, self.recording, random.Random(f"{seed} {number}"))
             for number in range(users)
         ]
+        self._tabs = min(MOST_TABS, max(1, round(ALL_TABS / users)))
         self._late: list[Finding] = []
 
     async def load(self) -> None:
@@ -51,7 +53,7 @@ class Swarm:
         for thread_id in THREADS:
             await self._create(person, thread_id)
         async with asyncio.TaskGroup() as group:
-            for _ in range(TABS):
+            for _ in range(self._tabs):
                 group.create_task(self._behave(person))
 
     async def _create(self, person: Person, thread_id: str) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from scripts.chaos.checks.story import thoughts, whole_text
+from scripts.chaos.promises.story import thoughts, whole_text
 from scripts.chaos.plans import Call, Together, plan, request
 from scripts.chaos.record import Recording
 
@@ -194,11 +194,8 @@ def at_work() -> dict[str, list[Frame]]:
             ),
             *(start("run-1", "q2", if_busy="queue"), accepted("run-1", "q2", 0), *events[:2]),
             *(start("run-2", "q3"), accepted("run-2", "q3", 2, **waits, position=1), events[2]),
-            *(
-                start("run-3", "q4", run_id="run-3"),
-                accepted("run-3", "q4", 3, **waits, position=2),
-                *events[3:8],
-            ),
+            *(start("run-3", "q4", run_id="run-3"), accepted("run-3", "q4", 3, **waits, position=2)),
+            *events[3:8],
             asked("stop_agent", "q5", run_id="run-3"),
             answer("stop_accepted", "q5", run_ids=["run-3"], already_ended=[]),
             *events[8:],

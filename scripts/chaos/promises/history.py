@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.chaos.checks.evidence import Book, Evidence, Exchange, Fields
-from scripts.chaos.checks.queue import Queue
+from scripts.chaos.promises.evidence import Book, Evidence, Exchange, Fields
+from scripts.chaos.promises.queue import Queue
 from scripts.chaos.record import ENDS, Event, Finding
 
 __all__ = ["check_histories", "check_lists"]

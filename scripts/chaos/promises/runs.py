@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 
-from scripts.chaos.checks.evidence import Book, Evidence, Exchange, Run, seconds
-from scripts.chaos.checks.story import Attempt, thoughts, whole_text
+from scripts.chaos.promises.evidence import Book, Evidence, Exchange, Run, seconds
+from scripts.chaos.promises.story import Attempt, thoughts, whole_text
 from scripts.chaos.plans import RESTARTED, Plan, plan
 from scripts.chaos.record import ENDS, Event, Finding, length, same
 

@@ -4,8 +4,8 @@ is one story, and the last reading has all of it."""
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.chaos.checks.evidence import Book, Evidence, seconds
-from scripts.chaos.checks.streams import MERGED
+from scripts.chaos.promises.evidence import Book, Evidence, seconds
+from scripts.chaos.promises.streams import MERGED
 from scripts.chaos.record import ENDED, ENDS, Event, Finding, Log, Told, length
 
 __all__ = ["CLOCKS_DIFFER_S", "check_ends", "check_numbers", "check_pages", "check_times"]

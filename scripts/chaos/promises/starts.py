@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.chaos.checks.evidence import STARTS, Evidence, Exchange
+from scripts.chaos.promises.evidence import STARTS, Evidence, Exchange
 from scripts.chaos.record import Event, Finding, Log
 
 __all__ = ["check_accepted", "check_keys", "check_once"]

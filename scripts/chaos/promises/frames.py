@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from scripts.chaos.checks.evidence import Evidence, Exchange, Fields
+from scripts.chaos.promises.evidence import Evidence, Exchange, Fields
 from scripts.chaos.record import Closed, Event, Fault, Finding, Log, Told
 
 __all__ = ["check_closes", "check_errors", "check_fields", "check_isolation"]

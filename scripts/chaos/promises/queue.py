@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from scripts.chaos.checks.evidence import Book, Evidence
+from scripts.chaos.promises.evidence import Book, Evidence
 from scripts.chaos.record import ENDS, Event, Finding
 
 __all__ = ["Queue", "check_queues"]

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from scripts.chaos.checks.evidence import STARTS, Evidence, Fields
+from scripts.chaos.promises.evidence import STARTS, Evidence, Fields
 from scripts.chaos.record import Event, Finding, Log, Sent, Told
 
 __all__ = ["MERGED", "check_streams"]
