@@ -27,12 +27,13 @@ class PacedReader:
         rest: what has been read of it beyond the upgrade.
 
     `chunk` bytes at most are read at once, and after each reading nothing for `pause_s` seconds; both may be changed.
-    `closed_with` is the server's close code, None where it has sent none.
+    `pongs` came so far. `closed_with` is the server's close code, None where it has sent none.
     """
 
     def __init__(self, opened: socket.socket, rest: bytes) -> None:
         self.chunk = _MOST
         self.pause_s = 0.0
+        self.pongs = 0
         self.closed_with: int | None = None
         self._socket = opened
         self._rest = rest
@@ -92,6 +93,8 @@ class PacedReader:
                         yield payload
                     case Opcode.PING:
                         await self._write(Frame(Opcode.PONG, payload))
+                    case Opcode.PONG:
+                        self.pongs += 1
                     case Opcode.CLOSE:
                         self.closed_with = int.from_bytes(payload[:2]) or None
                         return

@@ -19,15 +19,16 @@ if TYPE_CHECKING:
 
 __all__ = ["KeptAlive", "Watched"]
 
-_MOST_MISSED = 2
-# A kernel may take 100 KiB ahead of its program, and say that there is room again when half of it has been read.
-_MOST_WITHOUT_ROOM = 6
+_MOST_SILENCE = 6
 _LAST_WORDS_S = 1.0
 
 
-def _most_silent(taken: Taken) -> int:
-    """How many intervals without a sign of life end a connection."""
-    return _MOST_WITHOUT_ROOM if taken.has_no_room else _MOST_MISSED
+def _silence_of(taken: Taken) -> int:
+    """What an interval without a sign of life counts: two end a connection, and six in which the peer had no room.
+
+    A kernel may take 100 KiB ahead of its program, and say that there is room again when half of it has been read.
+    """
+    return 1 if taken.has_no_room else 3
 
 
 class KeptAlive(WebSocketsSansIOProtocol):
@@ -37,7 +38,7 @@ class KeptAlive(WebSocketsSansIOProtocol):
     """
 
     _pulse: Pulse
-    _silent = 0
+    _silence = 0
     _has_answered = False
     _acknowledged = 0
     _arrives_at = 0
@@ -52,11 +53,11 @@ class KeptAlive(WebSocketsSansIOProtocol):
     def send_keepalive_ping(self) -> None:
         if not self.close_sent and not self.transport.is_closing():
             taken = self._pulse.look()
-            self._silent = 0 if self._is_alive(taken) else self._silent + 1
+            self._silence = 0 if self._is_alive(taken) else self._silence + _silence_of(taken)
             self._has_answered = False
             self._acknowledged = taken.acknowledged
             self._arrives_at = taken.acknowledged + taken.waiting
-            if self._silent >= _most_silent(taken):
+            if self._silence >= _MOST_SILENCE:
                 self.keepalive_timeout()
                 return
         super().send_keepalive_ping()
@@ -81,7 +82,8 @@ class KeptAlive(WebSocketsSansIOProtocol):
             super().handle_ping()
             return
         # Who pings and does not read is not to fill the memory with answers: the last one will do (RFC 6455, 5.5.3).
-        self._pong = self.conn.data_to_send()[-1]
+        # Those that were read at once are answered at the first of them.
+        self._pong = b"".join(self.conn.data_to_send()[-1:]) or self._pong
 
     def resume_writing(self) -> None:
         if self._pong:
@@ -108,18 +110,19 @@ class KeptAlive(WebSocketsSansIOProtocol):
 
     def _abort_after(self, seconds: float) -> None:
         """What is closed sends first what it holds, for which a peer that does not read may take for ever."""
-        if self.disconnected:
+        at = self.loop.time() + seconds
+        if self.disconnected or (self._last is not None and self._last.when() <= at):
             return
         if self._last is not None:
             self._last.cancel()
-        self._last = self.loop.call_later(seconds, self.transport.abort)
+        self._last = self.loop.call_at(at, self.transport.abort)
 
 
 class Watched(H11Protocol):
     """uvicorn's protocol for HTTP, which by itself waits for ever for a peer that takes nothing of a response."""
 
     _pulse: Pulse
-    _silent = 0
+    _silence = 0
     _acknowledged = -1
     _look: asyncio.TimerHandle | None = None
 
@@ -136,9 +139,9 @@ class Watched(H11Protocol):
     def _look_now(self) -> None:
         taken = self._pulse.look()
         takes = not taken.waiting or taken.acknowledged > self._acknowledged
-        self._silent = 0 if takes else self._silent + 1
+        self._silence = 0 if takes else self._silence + _silence_of(taken)
         self._acknowledged = taken.acknowledged
-        if self._silent >= _most_silent(taken):
+        if self._silence >= _MOST_SILENCE:
             self.transport.abort()
         else:
             self._look_later()
