@@ -51,7 +51,8 @@ class Stopper:
 
     def hurry(self, principal: Principal, run_no: RunNo, reason: str) -> None:
         """Tells a run that it has to stop, which has been accepted already, wherever it is at work."""
-        if self._worker.works_on(run_no):
-            self._worker.stop(RunKey(principal.tenant_id, principal.user_id, run_no), reason)
-        else:
+        is_here = self._worker.works_on(run_no)
+        # Told in any case: it may be on its way to here.
+        self._worker.stop(RunKey(principal.tenant_id, principal.user_id, run_no), reason)
+        if not is_here:
             self._broker.stop(run_no)
