@@ -11,7 +11,7 @@ __all__ = ["SilentProxy", "silenced"]
 
 @dataclass
 class SilentProxy:
-    """Passes bytes on while `passes` is set; `url` is the database's through it."""
+    """Passes bytes on while `passes` is set, else they are gone; `url` is the database's through it."""
 
     url: str
     passes: asyncio.Event = field(default_factory=asyncio.Event)
@@ -37,17 +37,16 @@ class SilentProxy:
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while piece := await reader.read(65536):
-            await self.passes.wait()
-            writer.write(piece)
-            await writer.drain()
+            if self.passes.is_set():
+                writer.write(piece)
+                await writer.drain()
 
     async def _pass_messages(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         # No TLS is asked for on a socket of this machine, so that from the first byte on all are messages.
         while True:
             head = await reader.readexactly(5)
             body = await reader.readexactly(int.from_bytes(head[1:]) - 4)
-            await self.passes.wait()
-            if head[:1] != self.drops:
+            if self.passes.is_set() and head[:1] != self.drops:
                 writer.write(head + body)
                 await writer.drain()
 

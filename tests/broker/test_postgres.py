@@ -186,7 +186,7 @@ async def test_a_burst_is_few_notifications_and_its_last_number_arrives(database
         began = loop.time()
         for number in range(1, 10_001):
             here.broker.publish(KEY, batch(number))
-            if number % 1000 == 0:
+            if number % 10 == 0:
                 await asyncio.sleep(0)
         await there.until(lambda: bool(there.batches) and there.batches[-1].last_seq == 10_000)
         sent = sum(topic_of(KEY) in letter for letter in letters)
@@ -247,16 +247,28 @@ async def test_a_line_that_dies_silently_is_noticed_by_what_does_not_come_back(d
         there.broker.subscribe(KEY, there)
         here.broker.subscribe(KEY, here)
         proxy.passes.clear()
+        # On its way when the line dies, and after that.
+        here.broker.publish(KEY, batch(9, epoch="lost"))
         await here.until(lambda: here.losses == 1)
         assert not here.broker.hears
         here.broker.publish(KEY, batch(3))
         proxy.passes.set()
         await here.until(lambda: here.broker.hears)
         # Sent on the new line what was published meanwhile, and heard again.
-        await there.until(lambda: bool(there.batches))
+        await there.until(lambda: len(there.batches) == 2)
+        assert {(each.epoch, each.last_seq) for each in there.batches} == {("lost", 9), ("e", 3)}
         there.broker.publish(KEY, batch(4))
-        await here.until(lambda: len(here.batches) == 2)
+        await here.until(lambda: len(here.batches) == 3)
         assert proxy.connections >= 2
+
+
+async def test_a_line_on_which_all_is_answered_and_nothing_comes_any_more_is_made_anew(database: TestDatabase) -> None:
+    async with silenced(database.url) as proxy, process(proxy.url) as here:
+        proxy.drops = b"A"
+        await here.until(lambda: here.losses == 1 and here.listened >= 2)
+        assert not here.broker.hears
+        proxy.drops = b""
+        await here.until(lambda: here.broker.hears)
 
 
 async def test_a_pooler_that_swallows_notifications_is_named_once(

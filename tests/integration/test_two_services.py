@@ -12,11 +12,14 @@ from agentws.app import Service, assembly
 from agentws.broker.hints import Hint, Outbox
 from agentws.ports import StoreUnavailable
 from agentws.store.pool import Database
+from agentws.store.threads import PgThreads
+from agentws.wire.ids import ThreadId
 
 from ..conftest import StartService, TestDatabase
 from ..faults import Line
 from ..observe.reading import until, value
 from ..peers import Peer, peer
+from ..test_feed_ends import ADA, another_process
 
 HOUR_MS = 3_600_000.0
 Start = Callable[..., Awaitable[Service]]
@@ -157,36 +160,56 @@ async def end_lines(database: TestDatabase) -> None:
 
 
 @asynccontextmanager
-async def nobody_listens(database: TestDatabase, *services: Service) -> AsyncIterator[None]:
-    """Until the block is left no line can be made."""
-    plain, gate = Database.listen, asyncio.Event()
+async def nobody_listens(database: TestDatabase, line: Line, *services: Service) -> AsyncIterator[PgThreads]:
+    """Until the block is left no line can be made, and what is done with the threads told of by nobody."""
+    plain, gate = Database._connect, asyncio.Event()
 
-    async def wait(self: Database) -> Any:
-        await gate.wait()
-        return await plain(self)
+    async def wait(self: Database, name: str = "agentws") -> Any:
+        if name == "agentws listen":
+            await gate.wait()
+        return await plain(self, name)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Database, "listen", wait)
+        patch.setattr(Database, "_connect", wait)
+        looks = line.calls.count("read_heads")
         await end_lines(database)
         await until(lambda: not any(value(each, "agentws_hears_hints") for each in services))
-        yield
+        # The loss of the line makes each of them look once.
+        await line.answered("read_heads", looks + len(services))
+        async with another_process(database) as pool:
+            yield PgThreads(pool)
     gate.set()
 
 
-async def test_events_that_were_missed_are_read_when_the_line_is_back(start: Start, database: TestDatabase) -> None:
+async def test_what_was_missed_is_read_when_the_line_is_back(start: Start, database: TestDatabase, line: Line) -> None:
     here, there = await start(), await start()
     async with at_work(here, there) as (client, other, accepted):
-        async with nobody_listens(database, here, there):
-            client.send(type="stop_agent", run_id=accepted["run_id"])
-            await client.ended(accepted["run_id"])
-            assert not any(frame["type"] == "agent_stopped" for frame in other.frames)
-        assert (await other.ended(accepted["run_id"]))[-1]["type"] == "agent_stopped"
+        async with nobody_listens(database, line, here, there) as threads:
+            await threads.delete(ADA, ThreadId(accepted["thread_id"]))
+            assert not any(frame["type"] == "thread_deleted" for frame in (*client.frames, *other.frames))
+        for each in (client, other):
+            await each.until_type("thread_deleted")
 
 
-async def test_a_stop_that_was_missed_is_found_when_the_line_is_back(start: Start, database: TestDatabase) -> None:
+async def test_the_end_of_a_run_that_was_missed_is_found_when_the_line_is_back(
+    start: Start, database: TestDatabase, line: Line
+) -> None:
+    here, there = await start(max_runs=1), await start()
+    assert here.worker is not None
+    worker = here.worker
+    async with at_work(here, there) as (_, _, accepted):
+        async with nobody_listens(database, line, here, there) as threads:
+            await threads.delete(ADA, ThreadId(accepted["thread_id"]))
+            assert worker.free == 0
+        await until(lambda: worker.free == 1)
+
+
+async def test_a_stop_that_could_not_be_told_is_told_when_the_line_is_back(
+    start: Start, database: TestDatabase, line: Line
+) -> None:
     here, there = await start(), await start()
     async with at_work(here, there) as (client, other, accepted):
-        async with nobody_listens(database, here, there):
+        async with nobody_listens(database, line, here, there):
             other.send(type="stop_agent", run_id=accepted["run_id"])
             await other.until_type("stop_accepted")
             assert here.worker is not None
