@@ -97,6 +97,7 @@ def _check_first(each: Exchange, first: Event) -> Iterator[Finding]:
         yield Finding("accepted", each.log.user, first.thread_id, f"{answer}, and its first event is {first}")
     if answer.get("duplicate"):
         return
-    position = first.content.get("position") if first.type == "agent_queued" else 0
-    if answer.get("position") != position:
+    # Of the moment of the answer, which may be much later where the first one was lost on its way from the database.
+    waits = answer.get("status") == "queued"
+    if (waits and first.type != "agent_queued") or waits is not (answer.get("position") != 0):
         yield Finding("accepted", each.log.user, first.thread_id, f"{answer}, and its first event is {first}")
