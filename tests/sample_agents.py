@@ -1,8 +1,12 @@
 """Agents that tests ask for by name; each shows one behaviour."""
 
 import asyncio
+import contextlib
+import itertools
 import json
+import os
 import threading
+from pathlib import Path
 from typing import Any
 
 import agentws
@@ -144,6 +148,40 @@ async def phoenix(run: agentws.Run) -> str:
     return ""
 
 
+def note(path: str, pid: int, number: int) -> None:
+    with Path(path).open("a") as ledger:
+        ledger.write(f"{pid} {number}\n")
+
+
+async def ledger(run: agentws.Run) -> None:
+    """Calls a tool again and again that adds a line to the file which the text names: the process, and which call."""
+    for number in itertools.count():
+        await run.call_tool("note", note, path=run.text, pid=os.getpid(), number=number)
+
+
+@agentws.agent(on_crash="restart")
+async def relentless(run: agentws.Run) -> None:
+    """As `ledger`, and again where its process was lost."""
+    await ledger(run)
+
+
+@agentws.agent(on_crash="restart")
+async def steady(run: agentws.Run) -> None:
+    """Calls a tool, and writes so many words; again where its process goes away."""
+    await run.call_tool("lookup", lookup, text=run.text)
+    await stream(run)
+
+
+@agentws.agent(on_crash="restart")
+async def clinging(run: agentws.Run) -> str:
+    """Does not end at its first attempt, whatever it is told."""
+    await run.write("holding on")
+    while run.context.attempt == 1:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+    return "let go"
+
+
 agents = {"demo": make_demo(0)} | {
     each.__name__: each
     for each in (
@@ -165,5 +203,9 @@ agents = {"demo": make_demo(0)} | {
         notify,
         thinker,
         phoenix,
+        ledger,
+        relentless,
+        steady,
+        clinging,
     )
 }

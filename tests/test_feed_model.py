@@ -141,7 +141,7 @@ class Following(RuleBasedStateMachine):
         """A new process: all subscriptions are gone."""
         statistics = Statistics(runs_in_flight=lambda: 0, connections=lambda: 0)
         journal = cast(Journal, self.truth)
-        self.feed = Feed(journal, self.broker, poll_interval_s=1, meter=FeedMeter(), statistics=statistics)
+        self.feed = Feed(journal, self.broker, poll_interval_s=lambda: 1, meter=FeedMeter(), statistics=statistics)
         self.taker = Taker()
         self.followed: dict[ThreadKey, Subscription] = {}
 

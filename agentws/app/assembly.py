@@ -1,6 +1,6 @@
 """Joins the parts of a service over a database: what works on runs, what follows them, and the edges in front."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 
@@ -64,7 +64,12 @@ class Surroundings:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """A service's parts. `tasks`: what has to be kept going, by name; first of all, the lease has to be taken."""
+    """A service's parts.
+
+    Args:
+        tasks: what has to be kept going, by name; first of all, the lease has to be taken.
+        abandoned: agents that were cancelled and go on.
+    """
 
     lease: Lease
     worker: Worker
@@ -73,6 +78,7 @@ class Parts:
     edge: WebSocketEdge
     api: Api
     tasks: Mapping[str, Callable[[], Awaitable[None]]]
+    abandoned: Collection[object]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +137,7 @@ def assemble(around: Surroundings, database: Database, nodes: PgNodes, executor:
             **_sweeps(settings, nodes, retention),
             "the event loop's watch": around.metrics.watch_loop,
         },
+        abandoned=engine.services.abandoned,
     )
 
 
@@ -152,6 +159,7 @@ def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, execu
     janitor = Janitor(nodes, starts, agents=tuple(agents), interval_s=_LOOK_INTERVAL_S, meter=meter)
     drain = Drain(
         grace_s=settings.drain_grace_s,
+        stop_grace_s=settings.stop_grace_s,
         announce=lambda ms: around.connections.announce_drain(within_ms=ms),
         settled=janitor.settled,
     )
@@ -160,19 +168,8 @@ def _make_engine(around: Surroundings, database: Database, nodes: PgNodes, execu
     def may_claim() -> int | None:
         return None if drain.begun else lease.node_id
 
-    services = Services(
-        journal=journal,
-        starts=starts,
-        broker=broker,
-        threads=ToolThreads(executor),
-        next_owner=may_claim,
-        agents=tuple(agents),
-        run_timeout_s=settings.run_timeout_s,
-        stop_grace_s=settings.stop_grace_s,
-        piece_interval_s=settings.piece_interval_ms / 1000,
-        run_buffer_bytes=settings.run_buffer_bytes,
-        metrics=around.metrics,
-        statistics=around.statistics,
+    services = _make_services(
+        around, journal=journal, starts=starts, broker=broker, executor=executor, may_claim=may_claim, lease=lease
     )
     worker = Worker(services, agents, slots=settings.max_runs, on_free=janitor.wake)
     return _Engine(
@@ -197,6 +194,35 @@ def _make_lease(around: Surroundings, nodes: PgNodes, janitor: Janitor, worker: 
         on_renewed=lambda renewal: janitor.heed(renewal, worker()),
         on_lost=lambda: worker().abandon_all(),
         meter=around.metrics.node,
+    )
+
+
+def _make_services(
+    around: Surroundings,
+    *,
+    journal: PgJournal,
+    starts: PgStarts,
+    broker: LocalBroker | PostgresBroker,
+    executor: Executor,
+    may_claim: Callable[[], int | None],
+    lease: Lease,
+) -> Services:
+    settings = around.settings
+    return Services(
+        journal=journal,
+        starts=starts,
+        broker=broker,
+        threads=ToolThreads(executor),
+        next_owner=may_claim,
+        held=lambda: lease.held,
+        agents=tuple(around.agents),
+        run_timeout_s=settings.run_timeout_s,
+        restart_delay_s=settings.restart_delay_s,
+        stop_grace_s=settings.stop_grace_s,
+        piece_interval_s=settings.piece_interval_ms / 1000,
+        run_buffer_bytes=settings.run_buffer_bytes,
+        metrics=around.metrics,
+        statistics=around.statistics,
     )
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, suppress
 from typing import Any
@@ -76,6 +76,7 @@ class Service:
         self._stack = AsyncExitStack()
         self._nodes: PgNodes | None = None
         self._parts: Parts | None = None
+        self._abandoned: Collection[object] = ()
 
     @property
     def edge(self) -> WebSocketEdge | None:
@@ -132,6 +133,11 @@ class Service:
         if self._parts is not None:
             self._parts.drain.hurry()
 
+    @property
+    def left_agents(self) -> int:
+        """How many agents were cancelled and go on all the same."""
+        return len(self._abandoned)
+
     async def not_ready(self) -> str | None:
         """Why this process should get no traffic now; None where it may."""
         if self._nodes is None or self._parts is None:
@@ -161,6 +167,7 @@ class Service:
         for name, call in parts.tasks.items():
             self._keep(name, call)
         self._parts = parts
+        self._abandoned = parts.abandoned
 
     def _keep(self, name: str, call: Callable[[], Awaitable[None]]) -> None:
         """Runs something that never ends until the service stops; a failure is logged, and it is begun again."""

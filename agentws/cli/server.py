@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 import uvicorn
 
@@ -77,6 +77,10 @@ class Server(uvicorn.Server):
         await self._service.drain()
         await super().shutdown(sockets=sockets)
         await self._service.stop()
+        if left := self._service.left_agents:
+            # Their runs are given up by now; the loop would wait for them.
+            log.warning("%d agents have not ended; they are left", left)
+            _exit_at_once()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self._starting is not None:
@@ -119,9 +123,13 @@ def leave_tools() -> None:
         thread.join(_TOOL_JOIN_S / len(threads))
     if stuck := sum(thread.is_alive() for thread in threads):
         log.warning("%d tools in threads have not ended; they are left", stuck)
-        logging.shutdown()
-        sys.stdout.flush()
-        os._exit(0)
+        _exit_at_once()
+
+
+def _exit_at_once() -> NoReturn:
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)
 
 
 def load_agents(place: str | None) -> Mapping[str, Any]:

@@ -92,6 +92,7 @@ class Ticket:
     """A run that a system call claimed for this node; who it belongs to was read from the row that the call locked.
 
     `orphan`: it was this node's already, by a call whose answer was lost, so that no agent has begun on it.
+    `released`: an attempt of it was ended and closed, and its next one may begin.
     """
 
     principal: Principal
@@ -99,6 +100,7 @@ class Ticket:
     run_no: RunNo
     fence: int
     orphan: bool = False
+    released: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,7 +111,8 @@ class Claim:
         ordinal: how many of its events are written.
         seq: the number of its `agent_started`.
         kind: the type of the frame that asked for it.
-        lost: it was begun by a process that is gone.
+        lost: it was begun by a process that is gone, or has let it go.
+        released: one that is lost, whose tools are closed and whose next attempt may begin.
         elapsed_ms: time since `agent_started` when it was claimed.
     """
 
@@ -130,6 +133,7 @@ class Claim:
     accepted_at: datetime
     started_at: datetime
     lost: bool = False
+    released: bool = False
     elapsed_ms: int = 0
     stop_reason: str | None = None
     connection_id: ConnectionId | None = None

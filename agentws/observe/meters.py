@@ -351,11 +351,12 @@ class NodeMeter:
         )
         takeovers = Counter(
             "agentws_takeovers",
-            "Runs taken over: of a process that is gone (lost), or of this one, which was never told of them (orphan).",
+            "Runs taken over: of a process that is gone (lost), of this one, which was never told of them (orphan), or"
+            " of one that let them go for their next attempt (released).",
             ["why"],
             registry=registry,
         )
-        self._takeovers = _Children(takeovers, ("lost", "orphan"))
+        self._takeovers = _Children(takeovers, ("lost", "orphan", "released"))
         self._claims = Counter(
             "agentws_waiting_claims", "Waiting runs that were claimed by searching for them.", registry=registry
         )
@@ -367,9 +368,9 @@ class NodeMeter:
     def lease_lost(self) -> None:
         self._losses.inc()
 
-    def took_over(self, *, orphan: bool) -> None:
-        """A run was taken over. `orphan`: it was this process's own."""
-        self._takeovers["orphan" if orphan else "lost"].inc()
+    def took_over(self, why: str) -> None:
+        """A run was taken over: lost, orphan or released."""
+        self._takeovers[why].inc()
 
     def claimed(self) -> None:
         """A waiting run was found and claimed."""

@@ -144,6 +144,12 @@ class Starts(Protocol):
     async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
         """Type and body of the messages and tool events that the claim's attempt has written, in order."""
 
+    async def release(self, claim: Claim, *, delay_s: float) -> bool:
+        """Gives up a claim, so that after so many seconds another may begin the run's next attempt.
+
+        May be repeated. Raises Stopping where a stop was accepted before; False where the run is another's by now.
+        """
+
     async def stop(
         self,
         principal: Principal,
@@ -252,10 +258,16 @@ class Nodes(Protocol):
     async def remove(self, node_id: int) -> None: ...
 
     async def take_over(self, node_id: int, *, orphans: Sequence[RunKey], limit: int) -> Sequence[Ticket]:
-        """Claims runs of processes whose lease has run out, and orphans of this node; raises their fences."""
+        """Claims runs that somebody has to close; raises their fences.
+
+        Those of processes whose lease has run out, orphans of this node, and released ones that are to stop.
+        """
 
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
-        """Claims waiting runs of idle threads, the longest waiting first, in each thread the first in turn."""
+        """Claims runs whose time has come: released ones, then waiting ones of idle threads, in each the first in turn.
+
+        Of both, those accepted first. A released run of an agent not named here is claimed if nobody was for a minute.
+        """
 
     async def find_unfollowed(self, *, limit: int) -> Sequence[Unfollowed]:
         """The runs that stop when nobody follows their thread, those longest unfollowed first."""

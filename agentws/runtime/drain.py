@@ -1,4 +1,4 @@
-"""How a process goes away: it takes no new runs, gives those at work a time to end, and ends the rest."""
+"""How a process goes away: it takes no new runs, gives those at work a time to end, and hands over or ends the rest."""
 
 import asyncio
 import logging
@@ -12,21 +12,29 @@ __all__ = ["Drain"]
 log = logging.getLogger("agentws.runtime")
 
 _SETTLE_S = 1.0
+_WRITE_S = 5.0
 
 
 class Drain:
     """
     Args:
         grace_s: how long runs at work may take to end, in seconds.
+        stop_grace_s: how long an agent may take to end after it was cancelled, in seconds.
         announce: tells clients to come back within so many milliseconds.
         settled: waits until nothing is being claimed that was begun to be before.
     """
 
     def __init__(
-        self, *, grace_s: float, announce: Callable[[int], None], settled: Callable[[], Awaitable[None]]
+        self,
+        *,
+        grace_s: float,
+        stop_grace_s: float,
+        announce: Callable[[int], None],
+        settled: Callable[[], Awaitable[None]],
     ) -> None:
         self._settled = settled
         self._grace_s = grace_s
+        self._stop_grace_s = stop_grace_s
         self._announce = announce
         self._hurry = asyncio.Event()
         self._begun = False
@@ -60,9 +68,9 @@ class Drain:
         try:
             await asyncio.wait((idle, hurried), timeout=self._grace_s, return_when=asyncio.FIRST_COMPLETED)
             if worker.in_flight:
-                log.warning("drained: %d runs are ended unfinished", worker.in_flight)
+                log.warning("drained: %d runs are handed over or ended unfinished", worker.in_flight)
                 worker.lose_all()
-                await asyncio.wait((idle,), timeout=5)
+                await asyncio.wait((idle,), timeout=self._stop_grace_s + _WRITE_S)
         finally:
             idle.cancel()
             hurried.cancel()

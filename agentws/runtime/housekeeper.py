@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from agentws.core.run import Unfollowed
 from agentws.ports import Nodes, StoreUnavailable, ThreadKey
+from agentws.runtime.clock import now
 from agentws.runtime.stopping import Stopper
 from agentws.wire.errors import Fault
 
@@ -37,6 +38,10 @@ class Housekeeper:
         self._follows = follows
         # That somebody follows is noted at each look: the note is up to one interval old when the last one goes.
         self._most_idle_s = disconnect_grace_s + LOOK_INTERVAL_S
+        # Since when looks have followed each other without a gap in which all notes, also other processes', may have
+        # grown too old; and when the last look was.
+        self._steady_since = now()
+        self._looked_at = 0.0
 
     async def look(self) -> None:
         """Stops unfollowed runs at intervals until cancelled."""
@@ -68,7 +73,14 @@ class Housekeeper:
             (followed if follows else unfollowed).append(run)
         if followed:
             await self._nodes.mark_followed(followed)
-        await self._stop([run for run in unfollowed if run.idle_s >= self._most_idle_s])
+        looked_at = now()
+        if looked_at - self._looked_at > self._most_idle_s + LOOK_INTERVAL_S:
+            # The first look, or the database was away, or this process paused: others, of which nothing is known here,
+            # get a whole time to note what is followed there.
+            self._steady_since = looked_at
+        self._looked_at = looked_at
+        if looked_at - self._steady_since >= self._most_idle_s:
+            await self._stop([run for run in unfollowed if run.idle_s >= self._most_idle_s])
 
     async def _stop(self, runs: Sequence[Unfollowed]) -> None:
         for run in runs:

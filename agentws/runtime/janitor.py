@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from agentws.core.run import RunKey, Ticket
 from agentws.observe.meters import NodeMeter
@@ -33,7 +33,7 @@ class Janitor:
         self._wake = asyncio.Event()
         self._unknown: frozenset[RunKey] = frozenset()
         self._orphans: frozenset[RunKey] = frozenset()
-        self._known: frozenset[RunKey] = frozenset()
+        self._known: Mapping[RunKey, int] = {}
         self._looking = asyncio.Lock()
 
     def wake(self) -> None:
@@ -53,10 +53,12 @@ class Janitor:
         """
         for key in renewal.stops:
             worker.stop(key, None)
-        for key in (self._known & worker.known) - renewal.owned:
-            worker.revoke(key)
-        self._known = worker.known
-        unknown = renewal.owned - worker.known
+        known = worker.known
+        for key, fence in known.items():
+            # By its fence: it may have been released and claimed anew since the renewal was asked for.
+            if key not in renewal.owned and self._known.get(key) == fence:
+                worker.revoke(key)
+        unknown = renewal.owned - known.keys()
         self._orphans = self._unknown & unknown
         self._unknown = unknown
 
@@ -83,17 +85,20 @@ class Janitor:
     async def _pick_up(self, node: Callable[[], int | None], worker: Worker) -> None:
         if (node_id := node()) is None:
             return
-        orphans = tuple(self._orphans - worker.known)
+        orphans = tuple(self._orphans - worker.known.keys())
         self._orphans = frozenset()
         for ticket in await self._nodes.take_over(node_id, orphans=orphans, limit=_TAKE_OVER_LIMIT):
-            self._meter.took_over(orphan=ticket.orphan)
+            self._meter.took_over("orphan" if ticket.orphan else "released" if ticket.released else "lost")
             log.warning("took over run number %d under fence %d", ticket.run_no, ticket.fence)
             await self._begin(ticket, worker)
         # Asked again: the lease may have been lost meanwhile, or the process be going away.
         if worker.free and node() == node_id:
             limit = min(worker.free, _TAKE_OVER_LIMIT)
             for ticket in await self._nodes.claim_waiting(node_id, self._agents, limit=limit):
-                self._meter.claimed()
+                if ticket.released:
+                    self._meter.took_over("released")
+                else:
+                    self._meter.claimed()
                 await self._begin(ticket, worker)
 
     async def _begin(self, ticket: Ticket, worker: Worker) -> None:

@@ -1,6 +1,7 @@
 """This process's lease. While it holds, others leave its runs alone; before it runs out, its runs have been dropped.
 
-The lease runs by the database's clock; this process counts two thirds of it by its own, from before it asked.
+The lease runs by the database's clock; this process counts two thirds of it by its own, from before it asked. That
+clock goes on while the process is paused: after a pause the lease is known to be lost before any timer has said so.
 """
 
 import asyncio
@@ -13,6 +14,7 @@ from contextlib import suppress
 
 from agentws.observe.meters import NodeMeter
 from agentws.ports import Nodes, Renewal, StoreUnavailable
+from agentws.runtime.clock import now
 
 __all__ = ["Lease"]
 
@@ -55,15 +57,20 @@ class Lease:
         self._hurried = asyncio.Event()
 
     @property
+    def held(self) -> bool:
+        """Whether nobody may have taken over what this process works on. May be asked from any thread."""
+        return self._held and now() < self._good_until
+
+    @property
     def node_id(self) -> int | None:
         """This process's node, while its lease is held."""
-        good = self._held and asyncio.get_running_loop().time() < self._good_until
-        return self._node_id if good else None
+        return self._node_id if self.held else None
 
     async def take(self) -> None:
         """Takes a new lease. Raises StoreUnavailable."""
-        asked = asyncio.get_running_loop().time()
-        node_id = secrets.randbits(62)
+        asked = now()
+        # Never 0, which is the owner of runs that were released.
+        node_id = 1 + secrets.randbits(62)
         await self._nodes.register(node_id, f"{socket.gethostname()}:{os.getpid()}", ttl_s=self._ttl_s)
         self._node_id = node_id
         self._held = True
@@ -71,10 +78,9 @@ class Lease:
 
     async def keep(self) -> None:
         """Renews the lease until cancelled; takes a new one where it was lost."""
-        loop = asyncio.get_running_loop()
         wait_s = self._ttl_s / 3
         while True:
-            await self._pause(max(0.0, min(wait_s, self._good_until - loop.time())) if self._held else wait_s)
+            await self._pause(max(0.0, min(wait_s, self._good_until - now())) if self._held else wait_s)
             try:
                 wait_s = self._ttl_s / 3 if await self._renew() else _RETRY_S
             except StoreUnavailable as error:
@@ -101,19 +107,21 @@ class Lease:
         self._hurried.clear()
 
     async def _renew(self) -> bool:
-        if not self._held:
+        if not self.held:
+            # The clock may know of it before the timer does.
+            self._lose()
             await self.take()
             return True
-        loop = asyncio.get_running_loop()
-        asked = loop.time()
+        asked = now()
         self._on_asked()
         try:
-            async with asyncio.timeout_at(max(self._good_until, asked)):
+            async with asyncio.timeout(max(0.0, self._good_until - asked)):
                 renewal = await self._nodes.renew(self._node_id, ttl_s=self._ttl_s)
         except TimeoutError:
             self._meter.renewal("unanswered")
             return False
-        if not renewal.alive or asked >= self._good_until:
+        # It may have been lost while the answer was on its way, or the answer have lain here during a pause.
+        if not renewal.alive or not self.held:
             self._meter.renewal("refused")
             self._lose()
             return False
@@ -126,7 +134,7 @@ class Lease:
         """Sets the end of the lease; it comes by a timer of its own, whatever a call to the database is doing."""
         self._disarm()
         self._good_until = until
-        self._timer = asyncio.get_running_loop().call_at(until, self._lose)
+        self._timer = asyncio.get_running_loop().call_later(max(0.0, until - now()), self._lose)
 
     def _disarm(self) -> None:
         if self._timer is not None:

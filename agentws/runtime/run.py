@@ -52,7 +52,12 @@ class _Open:
 
 
 class AgentRun:
-    """Keeps which tools are open, so that whoever ends the run can close them."""
+    """Keeps which tools are open, so that whoever ends the run can close them.
+
+    Args:
+        held: whether this process holds its lease.
+        drop: leaves the run, because it does not.
+    """
 
     def __init__(
         self,
@@ -63,6 +68,8 @@ class AgentRun:
         *,
         journal: Journal,
         threads: ToolThreads,
+        held: Callable[[], bool],
+        drop: Callable[[], None],
     ) -> None:
         self.context = context
         self.text = claim.text
@@ -71,11 +78,14 @@ class AgentRun:
         self._tally = tally
         self._journal = journal
         self._threads = threads
+        self._held = held
+        self._drop = drop
         self._steps = 0
         self._calls = 0
         self._open: dict[str, _Open] = {}
         self._callers: dict[str, asyncio.Task[Any]] = {}
         self._sign = StopSign()
+        self._has_left = False
 
     @property
     def cancelled(self) -> bool:
@@ -125,7 +135,7 @@ class AgentRun:
 
     async def call_tool(self, name: str, tool: Callable[..., Any], /, **parameters: Any) -> Any:
         name = _tool_name(name)
-        call = ToolCall(self._sign)
+        call = ToolCall(self._sign, check=self._check_lease)
         execution_id = self._begin(name, encode_value(parameters, what=f"the parameters of tool {name!r}"), call)
         with self._calling(execution_id, name, call):
             try:
@@ -134,6 +144,7 @@ class AgentRun:
                 kept = encode_value(result, what=f"the result of tool {name!r}")
             except asyncio.CancelledError:
                 # By now a coroutine has ended, and so has a thread, unless it was left: nobody knows what that will do.
+                self._has_left = self._has_left or call.left
                 self._close(execution_id, Outcome.UNKNOWN if call.left else Outcome.STOPPED, "tool_stopped")
                 raise
             except ResultError as error:
@@ -172,12 +183,27 @@ class AgentRun:
         """Tells tools that the run is stopping; until that time of the loop those in threads are waited for."""
         self._sign.put_up(wait_until=wait_until)
 
+    @property
+    def in_tools(self) -> bool:
+        """Whether a tool of it may be at work here: one that is called, or one in a thread that was left."""
+        return self._has_left or bool(self._callers)
+
     def leave(self) -> set["asyncio.Task[Any]"]:
         """Waits for nothing any more, and calls no tool that was asked for; returns the tasks that are in one."""
         self.stop(wait_until=None)
         for each in self._open.values():
             each.call.withdraw()
         return set(self._callers.values())
+
+    def _check_lease(self) -> None:
+        """Nothing is called where another may have taken the run over since its tool was committed, as in a pause.
+
+        That tool is left open: whoever takes over closes it, and cannot know that it was not called.
+        """
+        if not self._held():
+            log.error("run %s is left before a tool is called: the lease is not held", self.context.run_id)
+            self._drop()
+            raise asyncio.CancelledError
 
     def _begin(self, name: str, parameters: bytes, call: ToolCall) -> str:
         self._calls += 1

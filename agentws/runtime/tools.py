@@ -98,6 +98,9 @@ class StopSign:
 class ToolCall:
     """One call of a tool: what the tool may ask, and what is known of it when its caller was cancelled.
 
+    Args:
+        check: asked at the last moment before the tool is called; raises where it must not be.
+
     Attributes:
         sign: its run's.
         began: the tool has been called.
@@ -105,8 +108,9 @@ class ToolCall:
         owed: its result was there when its caller was cancelled, which the caller has not been told yet.
     """
 
-    def __init__(self, sign: StopSign) -> None:
+    def __init__(self, sign: StopSign, *, check: Callable[[], None] | None = None) -> None:
         self.sign = sign
+        self._check = check
         self.began = False
         self.left = False
         self.owed = False
@@ -122,6 +126,8 @@ class ToolCall:
         """Asked at the last moment before the tool is called. Raises CancelledError where it must not be any more."""
         if self._withdrawn or (self.sign.is_up and not self._cleans_up):
             raise asyncio.CancelledError
+        if self._check is not None:
+            self._check()
         self.began = True
 
 

@@ -4,15 +4,17 @@ import asyncio
 import logging
 import secrets
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from msgspec import UNSET, UnsetType
 
 from agentws.core.remains import Remains
-from agentws.core.run import Claim, Draft
+from agentws.core.run import Claim, Draft, Ending
 from agentws.wire.codec import clean, encode_text
 from agentws.wire.errors import CATALOGUE, AgentError
-from agentws.wire.events import EventType, Outcome, ToolCompleted, ToolError
+from agentws.wire.events import AgentEnded, EventType, Outcome, RunTimes, ToolCompleted, ToolError
 
-__all__ = ["Verdict", "close_lost", "failure", "judge"]
+__all__ = ["Verdict", "close_lost", "close_run", "failure", "judge"]
 
 log = logging.getLogger("agentws.runtime")
 
@@ -67,6 +69,22 @@ def judge(agent: "asyncio.Task[Any]", claim: Claim) -> Verdict:
     return Verdict(EventType.AGENT_COMPLETED, answer=None if answer is None else clean(answer))
 
 
+def close_run(
+    verdict: Verdict, response: str, *, duration_ms: int, times: RunTimes | UnsetType
+) -> tuple[Draft, Ending]:
+    """The terminal event of a verdict, and the ending that it writes."""
+    ended = AgentEnded(
+        duration_ms=duration_ms,
+        times=times,
+        code=verdict.code or UNSET,
+        message=UNSET if verdict.message is None else verdict.message,
+        retryable=verdict.retryable if verdict.code else UNSET,
+        reason=verdict.reason or UNSET,
+    )
+    draft = Draft(verdict.type, encode_text(ended), content=response or None)
+    return draft, Ending(status=_STATUS[verdict.type], response=response, error_code=verdict.code)
+
+
 def close_lost(remains: Remains) -> list[Draft]:
     """What closes the tools that a lost attempt has left open; nobody can say what they did."""
     error = ToolError(code="worker_lost", message=CATALOGUE["worker_lost"].text)
@@ -86,3 +104,10 @@ def close_lost(remains: Remains) -> list[Draft]:
         )
         for tool in remains.open_tools
     ]
+
+
+_STATUS: dict[EventType, Literal["completed", "failed", "stopped"]] = {
+    EventType.AGENT_COMPLETED: "completed",
+    EventType.AGENT_ERROR: "failed",
+    EventType.AGENT_STOPPED: "stopped",
+}

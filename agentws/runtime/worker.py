@@ -66,9 +66,9 @@ class Worker:
         return len(self._supervisors)
 
     @property
-    def known(self) -> frozenset[RunKey]:
-        """The runs at work here."""
-        return frozenset(self._supervisors)
+    def known(self) -> Mapping[RunKey, int]:
+        """The runs at work here, each with the fence under which it is; a copy."""
+        return {key: supervisor.fence for key, supervisor in self._supervisors.items()}
 
     def works_on(self, run_no: RunNo) -> bool:
         """Whether a run is at work here, whosever it is."""
@@ -142,7 +142,7 @@ class Worker:
             supervisor.revoke()
 
     def lose_all(self) -> None:
-        """Ends all runs in `worker_lost`, because this process goes away."""
+        """Ends what is at work here, because this process goes away: handed over, or in `worker_lost`."""
         for supervisor in tuple(self._supervisors.values()):
             supervisor.lose()
 

@@ -47,7 +47,7 @@ class PgNodes:
 
     async def take_over(self, node_id: int, *, orphans: Sequence[RunKey], limit: int) -> Sequence[Ticket]:
         rows = await self._database.system(
-            "SELECT * FROM agentws.take_over($1,$2,$3,$4,$5)",
+            "SELECT * FROM agentws.take_over_2($1,$2,$3,$4,$5)",
             node_id,
             [key.tenant_id for key in orphans],
             [key.user_id for key in orphans],
@@ -57,7 +57,7 @@ class PgNodes:
         return [_ticket(row) for row in rows]
 
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
-        rows = await self._database.system("SELECT * FROM agentws.claim_waiting($1,$2,$3)", node_id, agents, limit)
+        rows = await self._database.system("SELECT * FROM agentws.claim_waiting_2($1,$2,$3)", node_id, agents, limit)
         return [_ticket(row) for row in rows]
 
     async def find_unfollowed(self, *, limit: int) -> Sequence[Unfollowed]:
@@ -152,4 +152,5 @@ def _ticket(row: asyncpg.Record) -> Ticket:
         run_no=row["run_no"],
         fence=row["fence"],
         orphan=row["orphan"],
+        released=row["released"],
     )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -11,7 +11,7 @@ import msgspec
 from agentws.core.context import Principal
 from agentws.core.limits import RETRY_AFTER_MS, StartLimits, refuse
 from agentws.core.run import Accepted, Claim, Stopped, Ticket, Wanted
-from agentws.ports import StoreUnavailable
+from agentws.ports import Stopping, StoreUnavailable
 from agentws.store.pool import Database
 from agentws.wire.errors import Fault
 from agentws.wire.ids import RunId, RunNo, ThreadId, ThreadNo, new_number, run_id_of
@@ -23,6 +23,7 @@ _UNLIMITED = StartLimits()
 _ACCEPT = "SELECT * FROM agentws.accept($1,$2,$3,$4,$5,$6,$7,$8,$9,$10,$11,$12,$13,$14,$15,$16,$17,$18,$19,$20,$21)"
 _BEGIN = "SELECT agentws.begin_run($1,$2,$3,$4,$5) AS claim"
 _REMAINS = "SELECT type, body FROM agentws.read_remains($1,$2,$3,$4)"
+_RELEASE = "SELECT * FROM agentws.release_run($1,$2,$3,$4,$5,$6)"
 _STOP = "SELECT * FROM agentws.stop($1,$2,$3,$4,$5,$6)"
 
 
@@ -150,12 +151,23 @@ class PgStarts:
                     raise
             else:
                 told = rows[0]["claim"]
-                return None if told is None else claim_of(ticket.principal, told, orphan=ticket.orphan)
+                if told is None:
+                    return None
+                return replace(claim_of(ticket.principal, told, orphan=ticket.orphan), released=ticket.released)
         raise AssertionError("unreachable")
 
     async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
         rows = await self._database.user(claim.principal, _REMAINS, claim.run_no, claim.attempt)
         return [(row["type"], row["body"]) for row in rows]
+
+    async def release(self, claim: Claim, *, delay_s: float) -> bool:
+        delay = timedelta(seconds=delay_s)
+        row = (await self._database.user(claim.principal, _RELEASE, claim.thread_id, claim.run_no, claim.fence, delay))[
+            0
+        ]
+        if row["outcome"] == "stopping":
+            raise Stopping(row["o_stop_reason"])
+        return bool(row["outcome"] == "released")
 
     async def stop(
         self,

@@ -78,6 +78,28 @@ async def test_a_database_away_for_longer_than_the_lease_ends_the_run_once(
         await answered_again(client)
 
 
+async def test_a_run_that_may_be_restarted_goes_on_after_a_database_that_was_away_for_longer_than_the_lease(
+    serve: Serve, postgres: EmbeddedPostgres
+) -> None:
+    settings = {"database_timeout_s": "1", "lease_ttl_s": "2", "restart_delay_s": "0.1"}
+    server, other = serve(**settings), serve(**settings)
+    async with connect(server, "ada") as client:
+        accepted = await client.start("hi", agent="phoenix")
+        await client.event(accepted["run_id"], "tool_executing")
+        postgres.stop()
+        async with asyncio.timeout(30):
+            while not all(any("the lease was lost" in line for line in each.log) for each in (server, other)):
+                await client.refused({"type": "chat", "payload": {"content": "hi"}}, "database_unavailable")
+        postgres.start()
+        ended = await client.ended(accepted["run_id"])
+        assert (ended["type"], ended["attempt"]) == ("agent_completed", 2)
+        reader = client.reader(accepted["thread_id"], after_seq=0, since=accepted)
+        kinds = [event["type"] for event in reader.of(accepted["run_id"])]
+        assert kinds == ["agent_started", "agent_message", "tool_executing", "tool_completed", *kinds[4:]]
+        assert kinds[4:] == ["agent_started", "agent_message", "agent_completed"]
+        await answered_again(client)
+
+
 async def test_terminated_backends_are_replaced_and_nothing_is_lost(serve: Serve, postgres: EmbeddedPostgres) -> None:
     server = serve()
     operator = await asyncpg.connect(postgres.url(user="postgres", database="agentws"))

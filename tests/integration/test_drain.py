@@ -86,3 +86,62 @@ async def test_a_tool_in_a_thread_that_does_not_end_does_not_keep_the_server(ser
         assert ended["payload"]["code"] == "worker_lost"
     assert server.wait(20) == 0
     assert any("have not ended" in line for line in server.log)
+
+
+async def test_a_run_that_may_be_restarted_is_handed_to_another_process(serve: Serve) -> None:
+    going, staying = serve(drain_grace_s="0"), serve(restart_delay_s="600")
+    async with connect(going, "ada") as client, connect(staying, "ada") as reader:
+        accepted = await client.start("hi", agent="phoenix")
+        await client.event(accepted["run_id"], "tool_executing")
+        subscribed, _ = await reader.replay(accepted["thread_id"])
+        going.signal(signal.SIGTERM)
+        ended = await reader.ended(accepted["run_id"])
+        assert await client.closed() == 1001
+    assert going.wait() == 0
+    events = reader.reader(accepted["thread_id"], after_seq=0, since=subscribed).of(accepted["run_id"])
+    assert [(event["type"], event["attempt"]) for event in events] == [
+        ("agent_started", 1),
+        ("agent_message", 1),
+        ("tool_executing", 1),
+        ("tool_completed", 1),
+        ("agent_started", 2),
+        ("agent_message", 2),
+        ("agent_completed", 2),
+    ]
+    # The agent was cancelled and has ended, its tool too: that is known.
+    assert events[3]["payload"]["outcome"] == "stopped"
+    assert ended == events[-1]
+
+
+async def test_a_handed_over_run_is_begun_by_the_next_start_where_nobody_else_is_there(serve: Serve) -> None:
+    server = serve(drain_grace_s="0", restart_delay_s="600")
+    async with connect(server, "ada") as client:
+        accepted = await client.start("hi", agent="phoenix")
+        await client.event(accepted["run_id"], "tool_executing")
+        server.signal(signal.SIGTERM)
+        assert await client.closed() == 1001
+    assert server.wait() == 0
+    server.start()
+    async with connect(server, "ada") as client:
+        await client.replay(accepted["thread_id"])
+        ended = await client.ended(accepted["run_id"])
+        assert (ended["type"], ended["attempt"]) == ("agent_completed", 2)
+
+
+async def test_an_agent_that_does_not_end_keeps_its_run_until_the_process_goes(serve: Serve) -> None:
+    going, staying = serve(drain_grace_s="0", stop_grace_s="0.5"), serve(restart_delay_s="0.1")
+    async with connect(going, "ada") as client, connect(staying, "ada") as reader:
+        accepted = await client.start("hi", agent="clinging")
+        await client.event(accepted["run_id"], "agent_message")
+        await reader.replay(accepted["thread_id"])
+        going.signal(signal.SIGTERM)
+        # Nothing is begun elsewhere while it may still do something.
+        assert await client.closed() == 1001
+        assert not any(frame.get("attempt") == 2 for frame in client.log)
+        ended = await reader.ended(accepted["run_id"])
+        assert (ended["type"], ended["attempt"]) == ("agent_completed", 2)
+        assert ended["payload"]["response"] == "let go"
+    assert going.wait() == 0
+    assert any("agents have not ended" in line for line in going.log)
+    # Not released while the agent was there: taken over from a process that had gone.
+    assert any("took over run" in line for line in staying.log)

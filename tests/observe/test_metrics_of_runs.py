@@ -77,7 +77,7 @@ async def test_a_run_that_another_may_take_is_counted_as_left(start_service: Sta
         with moved(service, "agentws_runs_left_total", by=1):
             await client.ask("hi", agent="slow")
             line.cut("renew_node")
-            line.hold("take_over")
+            line.hold("take_over_2")
             await until(lambda: value(service, "agentws_lease_held") == 0)
             await until(lambda: value(service, "agentws_runs_in_flight") == 0)
         line.mend()

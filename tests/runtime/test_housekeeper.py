@@ -136,6 +136,27 @@ async def test_a_connection_to_another_process_keeps_it(start_service: StartServ
         assert (await other.ended(accepted["run_id"]))[-1]["payload"]["reason"] == "user"
 
 
+async def test_nothing_is_stopped_because_the_database_was_away(start_service: StartService, line: Line) -> None:
+    one = await start_service(disconnect_grace_s=0.5)
+    another = await start_service(disconnect_grace_s=0.5)
+    async with peer(another) as other:
+        async with peer(one) as client:
+            accepted = await start(client)
+            other.send(type="subscribe", thread_id=accepted["thread_id"])
+            await other.until_type("caught_up")
+        line.cut("find_unfollowed")
+        asked = line.calls.count("find_unfollowed")
+        while line.calls.count("find_unfollowed") < asked + int(2 / INTERVAL_S):
+            other.send(type="ping")
+            await other.until_type("pong")
+        line.mend()
+        # The process that is followed by nobody looks before the other one can note that somebody does.
+        line.cut("mark_followed", 2)
+        await looked(line, int(1 / INTERVAL_S))
+        other.send(type="stop_agent", run_id=accepted["run_id"])
+        assert (await other.ended(accepted["run_id"]))[-1]["payload"]["reason"] == "user"
+
+
 async def test_a_run_that_goes_on_is_left_alone(start_service: StartService, line: Line) -> None:
     service = await start_service(disconnect_grace_s=0.0)
     async with peer(service) as client:

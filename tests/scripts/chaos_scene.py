@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
-from scripts.chaos.promises.story import thoughts, whole_text
 from scripts.chaos.plans import Call, Together, plan, request
+from scripts.chaos.promises.story import thoughts, whole_text
 from scripts.chaos.record import Recording
 
 __all__ = ["LAST", "USER", "Frame", "Scene", "event", "record", "scene", "start"]

@@ -47,9 +47,11 @@ UNITS = {
         "create_thread", "accept", "append", "begin_run", "read_remains", "stop", "read_head", "read_events",
         "read_messages", "read_thread", "update_thread", "list_threads", "read_history", "delete_thread",
         "purge_deleted", "explain_run", "read_foldable", "fold_run", "remove_aged",
+        "release_run",
     },
     SYSTEM: {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
+        "take_over_2", "claim_waiting_2",
         "count_waiting", "new_epoch", "find_unfollowed", "mark_followed", "find_deleted", "issue_ticket",
         "redeem_ticket", "purge_tickets", "claim_folds", "find_aged", "purge_keys",
     },

@@ -117,6 +117,9 @@ CALLS: dict[str, tuple[str, list[Any]]] = {
     "end, and claim the next": (APPEND, [AT_WORK, FIRST + 3, ["agent_completed"], ["{}"], "completed"]),
     "end, repeated": (APPEND, [AT_WORK, FIRST + 3, ["agent_completed"], ["{}"], "completed"]),
     "begin": ("SELECT agentws.begin_run('', 'ann', 't2', $1, 1)", [3 * RUNS_OF_A_THREAD - 1]),
+    "release": (
+        "SELECT * FROM agentws.release_run('', 'ann', 't3', $1, 1, interval '1 hour')", [4 * RUNS_OF_A_THREAD - 1],
+    ),
     "read a head": ("SELECT * FROM agentws.read_head('', 'ann', 't3')", []),
     "read events": ("SELECT * FROM agentws.read_events('', 'ann', 't3', 'e', $1, 50, 1000000)", [20]),
     "read messages": ("SELECT * FROM agentws.read_messages('', 'ann', 3, $1, NULL, NULL, 10)", [20 * 65536]),

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator
 
+from scripts.chaos.plans import RESTARTED, Plan, plan
 from scripts.chaos.promises.evidence import Book, Evidence, Exchange, Run, seconds
 from scripts.chaos.promises.story import Attempt, thoughts, whole_text
-from scripts.chaos.plans import RESTARTED, Plan, plan
 from scripts.chaos.record import ENDS, Event, Finding, length, same
 
 __all__ = ["MOST_ATTEMPTS", "STOP_MARGIN_S", "check_runs", "check_stops", "check_texts", "check_tool_calls"]
