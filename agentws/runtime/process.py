@@ -15,7 +15,6 @@ import sys
 import tempfile
 from collections.abc import Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any
 
 __all__ = ["ProcessError", "ProcessResult", "run_process"]
@@ -25,6 +24,8 @@ log = logging.getLogger("agentws.runtime")
 MAX_OUTPUT_BYTES = 1024 * 1024
 _TERMINATE_S = 2.0
 _REAP_S = 2.0
+_SOON_S = 0.002
+_STAT_BYTES = 4096
 _READ_BYTES = 64 * 1024
 # What a pipe can hold at most, unless an administrator has changed it.
 _PIPE_BYTES = 1024 * 1024
@@ -235,8 +236,11 @@ class _Process:
     async def _gone(self) -> None:
         """Waits until nothing of the group is at work."""
         await self.main.ended()
-        pause_s = 0.001
-        while _signal(self.main.popen.pid, 0) and await asyncio.to_thread(_at_work, self.main.popen.pid):
+        group, pause_s = self.main.popen.pid, 0.001
+        while _signal(group, 0):
+            # What has ended is mostly reaped at once; to look into each process is dear.
+            if pause_s > _SOON_S and not await asyncio.to_thread(_at_work, group):
+                return
             # Nothing tells when a process ends that is no child of ours.
             await asyncio.sleep(pause_s)
             pause_s = min(0.05, pause_s * 2)
@@ -312,11 +316,11 @@ def _at_work(group: int) -> bool:
             pass
     if sys.platform != "linux":
         return True
-    for place in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
             # After the name, which may hold anything: the state, the parent, the group.
-            state, _, its_group = place.read_text(errors="replace").rpartition(")")[2].split()[:3]
-            if int(its_group) == group and state not in "ZX":
+            state, _, its_group = file.read(_STAT_BYTES).rpartition(b")")[2].split(maxsplit=3)[:3]
+            if int(its_group) == group and state not in b"ZX":
                 return True
     return False
 
