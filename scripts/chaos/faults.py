@@ -32,7 +32,9 @@ FAULTS: Final[Sequence[str]] = (*(name for row in _ROWS.values() for name in row
 
 _GAPS_S: Mapping[str, float] = {"servers": 2.0, "database": 3.0, "lines": 2.0, "answers": 0.4}
 # The units of work whose callers are left in doubt; those that write most the most often.
-_UNITS = ("append",) * 5 + ("accept",) * 3 + ("begin_run", "stop", "take_over", "claim_waiting", "renew_node")
+_UNITS = ("append",) * 5 + ("accept",) * 3 + (
+    "begin_run", "stop", "take_over_2", "claim_waiting_2", "release_run", "renew_node",
+)  # fmt: skip
 _SHORT_S = 60.0
 
 

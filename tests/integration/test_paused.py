@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import asyncpg
@@ -14,6 +14,7 @@ import pytest
 from agentws.store.embedded import EmbeddedPostgres
 
 from ..conformance.client import Client, connect
+from ..conformance.shapes import Frame
 from ..conformance.told import until
 from ..processes import ServerProcess
 from .conftest import Serve
@@ -60,6 +61,22 @@ def calls(path: Path) -> list[tuple[int, int]]:
     return [(int(pid), int(number)) for pid, number in (line.split() for line in path.read_text().splitlines())]
 
 
+async def assert_takes_runs(server: ServerProcess, client: Client, book: Path) -> None:
+    """It has a new lease, and works itself on what it is asked for."""
+    thread_id = (await client.new_thread())["thread_id"]
+    started = await client.start(str(book), agent="ledger", thread_id=thread_id)
+    await client.event(started["run_id"], "tool_completed")
+    await client.stop(run_id=started["run_id"])
+    await client.ended(started["run_id"])
+    assert {pid for pid, _ in calls(book)} == {server.pid}
+
+
+def committed_calls(events: Sequence[Frame]) -> set[tuple[int, int]]:
+    """The calls whose `tool_executing` is among the events."""
+    parameters = [event["payload"]["parameters"] for event in events if event["type"] == "tool_executing"]
+    return {(each["pid"], each["number"]) for each in parameters}
+
+
 @pytest.mark.parametrize("agent", ["ledger", "relentless"])
 async def test_a_process_paused_for_twice_its_lease_writes_nothing_and_calls_no_tool(
     serve: Serve, postgres: EmbeddedPostgres, tmp_path: Path, agent: str
@@ -89,13 +106,7 @@ async def test_a_process_paused_for_twice_its_lease_writes_nothing_and_calls_no_
         finally:
             sleeper.signal(signal.SIGCONT)
         await until(lambda: lease_held(sleeper), lambda line: line.endswith(" 1.0"))
-        # A new lease: it takes runs again, as the process that it is.
-        fresh = tmp_path / "fresh"
-        started = await client.start(str(fresh), agent="ledger", thread_id=(await client.new_thread())["thread_id"])
-        await client.event(started["run_id"], "tool_completed")
-        await client.stop(run_id=started["run_id"])
-        await client.ended(started["run_id"])
-        assert {pid for pid, _ in calls(fresh)} == {sleeper.pid}
+        await assert_takes_runs(sleeper, client, tmp_path / "fresh")
         if agent == "relentless":
             again = await reader.next(lambda frame: frame.get("attempt") == 2, "a second attempt")
             assert again["type"] == "agent_started"
@@ -109,11 +120,7 @@ async def test_a_process_paused_for_twice_its_lease_writes_nothing_and_calls_no_
     code = {"ledger": ("agent_error", "worker_lost"), "relentless": ("agent_stopped", None)}[agent]
     assert (ended["type"], ended["payload"].get("code")) == code
     assert [call for call in calls(book) if call[0] == sleeper.pid] == before
-    committed = {
-        (event["payload"]["parameters"]["pid"], event["payload"]["parameters"]["number"])
-        for event in events
-        if event["type"] == "tool_executing"
-    }
+    committed = committed_calls(events)
     assert set(calls(book)) <= committed
     later = [event for event in events if event["seq"] > taken["seq"]]
     if agent == "ledger":
