@@ -111,9 +111,7 @@ class Link:
                     if self._frames_left <= 0:
                         self.cut()
         except ConnectionClosed as closed:
-            if self.is_open:
-                told = closed.rcvd
-                self.log.closed(told.code if told else 1006, told.reason if told else "", by_client=False)
+            self._closed(closed)
         finally:
             self._end()
 
@@ -121,6 +119,13 @@ class Link:
         for wanted, future in list(self._waiting):
             if not future.done() and wanted(frame):
                 future.set_result(frame)
+
+    def _closed(self, closed: ConnectionClosed) -> None:
+        """Both who reads and who sends may be the first to hear of it."""
+        if self.is_open:
+            told = closed.rcvd
+            self.log.closed(told.code if told else 1006, told.reason if told else "", by_client=False)
+        self._end()
 
     def _end(self) -> None:
         self.is_open = False
@@ -179,8 +184,7 @@ class Link:
         try:
             await self._connection.send(json.dumps(frame))
         except ConnectionClosed as error:
-            # Whoever asks again at once would keep the reader from ever noticing.
-            await asyncio.wait({self.reader})
+            self._closed(error)
             raise Lost from error
 
     async def ask(self, frame: Frame, *, timeout_s: float, may: frozenset[str] = frozenset()) -> Frame:
