@@ -8,6 +8,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from sys import intern
+from time import time
 from typing import Any, cast
 
 import msgspec
@@ -96,10 +97,11 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """Any other frame that a client was told."""
+    """Any other frame that a client was told, and when, in seconds since the epoch by the client's clock."""
 
     type: str
     frame: bytes
+    at: float
 
     @property
     def fields(self) -> dict[str, Any]:
@@ -154,12 +156,12 @@ class Log:
     def sent(self, frame: dict[str, Any], *, may: frozenset[str] = frozenset()) -> None:
         self.entries.append(Sent(intern(str(frame.get("type"))), msgspec.json.encode(compact(frame)), may))
 
-    def got(self, frame: dict[str, Any]) -> None:
-        """Takes a frame as it was decoded."""
+    def got(self, frame: dict[str, Any], *, at: float | None = None) -> None:
+        """Takes a frame as it was decoded; `at` that time, by default now."""
         self.recording.counts["frames"] += 1
         if "event_id" not in frame:
             kind = intern(str(frame.get("type")))
-            self.entries.append(Told(kind, msgspec.json.encode(compact(frame))))
+            self.entries.append(Told(kind, msgspec.json.encode(compact(frame)), time() if at is None else at))
             self.recording.counted(self, kind, frame)
             return
         event, wrong = read_event(frame)

@@ -9,6 +9,7 @@ from copy import deepcopy
 from typing import Any
 
 from scripts.chaos.plans import Call, Together, plan, request
+from scripts.chaos.promises.evidence import seconds
 from scripts.chaos.promises.story import thoughts, whole_text
 from scripts.chaos.record import Recording
 
@@ -275,5 +276,5 @@ def record(scene: Scene) -> Recording:
             elif "closed" in frame:
                 log.closed(frame["closed"], "", by_client=False)
             else:
-                log.got(frame)
+                log.got(frame, at=seconds(frame.get("timestamp", "")))
     return recording

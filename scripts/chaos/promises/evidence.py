@@ -35,13 +35,17 @@ def seconds(timestamp: str) -> float:
 
 @dataclass(frozen=True)
 class Exchange:
-    """A frame that was sent, and what it was answered, if it was. `at` is the place of the answer in its log."""
+    """A frame that was sent, and what it was answered, if it was.
+
+    `at` is the place of the answer in its log, `time` when it came.
+    """
 
     log: Log
     sent: Fields
     may: frozenset[str]
     answer: Fields | None = None
     at: int = -1
+    time: float = 0.0
 
     @property
     def type(self) -> str:
@@ -148,7 +152,7 @@ def _exchanges(log: Log) -> Iterable[Exchange]:
                 answer = entry.fields
                 before = asked.get(answer.get("id")) if answer.get("id") is not None else None
                 if before is not None and before.answer is None:
-                    asked[answer["id"]] = Exchange(log, before.sent, before.may, answer, at)
+                    asked[answer["id"]] = Exchange(log, before.sent, before.may, answer, at, entry.at)
     return asked.values()
 
 

@@ -17,6 +17,7 @@ class Queue:
         self.waiting: list[str] = []
         self.running: str | None = None
         self.interrupts = False
+        self._claimed: str | None = None
         self._evidence = evidence
         self._user = user
 
@@ -42,16 +43,21 @@ class Queue:
 
     def _queue(self, event: Event) -> str:
         place = len(self.waiting)
+        # The first of those that wait is claimed a moment before its agent_started, and waits no more then.
+        claimed = self.running is None and place > 0
         if self._goes_first(event.run_id):
             self.interrupts = True
-            place = 0
+            self._claimed = self.waiting[0] if claimed else None
+            claimed, place = False, 0
         before = self.order.index(self.waiting[place]) if place < len(self.waiting) else len(self.order)
         self.order.insert(before, event.run_id)
         self.waiting.insert(place, event.run_id)
         told = event.content.get("position")
-        # The first may have been claimed already, and its start not be written yet: then it does not wait.
-        places = (place + 1,) if self.running or not place else (place, place + 1)
-        return "" if told in places else f"{event.run_id} is told position {told}, and is at {place + 1}"
+        return (
+            ""
+            if told in (place + 1, place + 1 - claimed)
+            else f"{event.run_id} is told position {told}, and is at {place + 1}"
+        )
 
     def _start(self, event: Event) -> str:
         run_id, running, self.running = event.run_id, self.running, event.run_id
@@ -64,7 +70,7 @@ class Queue:
             return f"{run_id} started at once while {self.waiting} waited" if self.waiting else ""
         first = self.waiting[0]
         self.waiting.remove(run_id)
-        return "" if first == run_id else f"{run_id} started before {first}"
+        return "" if run_id in (first, self._claimed) else f"{run_id} started before {first}"
 
 
 def check_queues(evidence: Evidence) -> Iterator[Finding]:
