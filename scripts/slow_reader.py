@@ -261,7 +261,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--users", type=int, default=200, help="fast clients")
     parser.add_argument("--words", type=int, default=40, help=f"of each run, {WORDS_PER_S} a second")
     parser.add_argument("--seconds", type=float, default=10.0, help="over which the runs of a round begin")
-    parser.add_argument("--rounds", type=int, default=3, help="of four turns each")
+    parser.add_argument("--rounds", type=int, default=2, help="of four turns each")
     parser.add_argument("--bytes", type=int, default=_ANSWER_BYTES, help="of the large answer")
     parser.add_argument("--no-goal", action="store_true", help="measure only")
     options = parser.parse_args(arguments)
