@@ -20,7 +20,7 @@ __all__ = ["FAULTS", "Faults"]
 # How often each comes among those of its row.
 _SERVERS: Mapping[str, int] = {"kill": 5, "drain": 1, "rolling": 1, "pause": 2}
 _DATABASE: Mapping[str, int] = {"terminate": 5, "crash": 2, "outage": 1}
-_LINES: Mapping[str, int] = {"reset": 2, "silence": 2, "hints": 2}
+_LINES: Mapping[str, int] = {"reset": 2, "silence": 2, "hints": 2, "lag": 2}
 _ANSWERS: Mapping[str, int] = {"ambiguous": 4, "unsent": 1, "late": 2}
 _ROWS: Mapping[str, Mapping[str, int]] = {
     "servers": _SERVERS,
@@ -64,6 +64,7 @@ class Faults:
             "reset": self._reset,
             "silence": self._silence,
             "hints": self._hints,
+            "lag": self._lag,
             "ambiguous": self._ambiguous,
             "unsent": self._unsent,
             "late": self._late,
@@ -158,7 +159,7 @@ class Faults:
         self.counts["resets"] += 1
 
     async def _silence(self, rng: random.Random) -> None:
-        lines, seconds, breaks = self._some_lines(rng), LEASE_S * rng.uniform(0.2, 2.0), rng.random() < 0.5
+        lines, seconds, breaks = self._some_lines(rng), LEASE_S * rng.uniform(0.3, 2.5), rng.random() < 0.4
         for line in lines:
             line.flowing.clear()
         self.counts["silence"] += 1
@@ -180,6 +181,17 @@ class Faults:
         finally:
             for line in lines:
                 line.hint_loss = 0.0
+
+    async def _lag(self, rng: random.Random) -> None:
+        seconds, lag_s = rng.uniform(1.0, 4.0), rng.choice((0.02, 0.1))
+        for line in self._world.proxies:
+            line.lag_s = lag_s
+        self.counts["lag"] += 1
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            for line in self._world.proxies:
+                line.lag_s = 0.0
 
     async def _ambiguous(self, rng: random.Random) -> None:
         self._leave_in_doubt(rng, Doubt.LOST)

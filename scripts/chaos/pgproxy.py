@@ -23,6 +23,7 @@ _CHUNK = 1 << 16
 # Texts that an answer holds where a call has written something; of other units of work that is not told apart.
 _WROTE = {"append": b"written", "accept": b"accepted", "stop": b"stopping"}
 _ANSWER_WAIT_S = 30.0
+_LATEST_S = 4.0
 
 
 class Doubt(Enum):
@@ -53,6 +54,7 @@ class PgProxy:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.hint_loss = 0.0
+        self.lag_s = 0.0
         self._armed: list[tuple[str, Doubt]] = []
         self._lines: set[_Line] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -83,6 +85,7 @@ class PgProxy:
         """From now on everything passes."""
         self._armed.clear()
         self.hint_loss = 0.0
+        self.lag_s = 0.0
         self.flowing.set()
 
     def take_doubt(self, unit: str) -> Doubt | None:
@@ -168,6 +171,11 @@ class _Line:
                         await self._leave_in_doubt(far)
                         return
                 else:
+                    if kind == b"S" and self._proxy.lag_s:
+                        # What was called has its locks by then, and keeps them until its end arrives.
+                        far.write(passed)
+                        passed.clear()
+                        await asyncio.sleep(self._proxy.rng.uniform(0, self._proxy.lag_s))
                     passed += message
             await self._proxy.flowing.wait()
             far.write(passed)
@@ -187,7 +195,7 @@ class _Line:
         self._proxy.counts[self._doubt.value if self._doubt else ""] += 1
         self._reset_near()
         if self._doubt is Doubt.LATE:
-            await asyncio.sleep(self._proxy.rng.uniform(0.0, 1.5))
+            await asyncio.sleep(self._proxy.rng.choice((0.0, self._proxy.rng.uniform(0, 1.5), _LATEST_S)))
             far.write(self._kept)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_WAIT_S):
