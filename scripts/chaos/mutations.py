@@ -1,46 +1,63 @@
-"""Faults of the server to be put in on purpose, each as a change of a text that stands exactly once where it is."""
+"""Faults of the server to be put in on purpose, each as changes of texts that stand exactly once where they stand."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 __all__ = ["MUTATIONS", "Edit", "Mutation"]
 
-_SQL = "agentws/store/migrations/0001_first.sql"
+_MIGRATIONS = "agentws/store/migrations"
 
 
 @dataclass(frozen=True)
 class Edit:
-    """A place in a file, whose text stands there exactly once, and what stands there instead."""
+    """A text that stands exactly once in its place, and what stands there instead.
 
-    file: str
+    Args:
+        place: a file; or the name of a unit of work, for its last definition in the migrations.
+    """
+
+    place: str
     old: str
     new: str
 
     def apply(self, root: Path) -> None:
-        """Changes the file below `root`. Raises ValueError where the text does not stand there exactly once."""
-        path = root / self.file
+        """Changes the place below `root`. Raises ValueError where the text does not stand there exactly once."""
+        path, start, end = self._find(root)
         text = path.read_text("utf-8")
-        if (times := text.count(self.old)) != 1:
-            raise ValueError(f"{self.file}: {times} times: {self.old!r}")
-        path.write_text(text.replace(self.old, self.new), "utf-8")
+        if (times := text[start:end].count(self.old)) != 1:
+            raise ValueError(f"{self.place}: {times} times: {self.old!r}")
+        path.write_text(text[:start] + text[start:end].replace(self.old, self.new) + text[end:], "utf-8")
+
+    def _find(self, root: Path) -> tuple[Path, int, int | None]:
+        if "/" in self.place:
+            return root / self.place, 0, None
+        for path in sorted((root / _MIGRATIONS).glob("*.sql"), reverse=True):
+            text = path.read_text("utf-8")
+            if found := re.search(rf"^CREATE (OR REPLACE )?FUNCTION {self.place}\(.*?^END \$\$;$", text, re.M | re.S):
+                return path, found.start(), found.end()
+        raise ValueError(f"no migration defines {self.place}")
 
 
 @dataclass(frozen=True)
 class Mutation:
-    """A fault of the server, as changes of its text. `faults`: under which it shows soonest; none: under all."""
+    """A fault of the server. `faults`: under which it shows soonest; none: under all."""
 
     name: str
     edits: Sequence[Edit]
     faults: Sequence[str] = ()
 
 
+_RECORDER = "agentws/runtime/recorder.py"
+_KEY = "WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no"
+
 MUTATIONS: Sequence[Mutation] = (
     Mutation(
         "sent before it is committed",
         [
             Edit(
-                "agentws/runtime/recorder.py",
+                _RECORDER,
                 "        began = time.monotonic()\n        appended = await self._append_until_answered(",
                 """        from datetime import UTC, datetime
 
@@ -53,11 +70,7 @@ MUTATIONS: Sequence[Mutation] = (
                 self._publish(drafts, told, began)
         appended = await self._append_until_answered(""",
             ),
-            Edit(
-                "agentws/runtime/recorder.py",
-                "        self._publish(drafts, appended, answered)\n",
-                "",
-            ),
+            Edit(_RECORDER, "        self._publish(drafts, appended, answered)\n", ""),
         ],
     ),
     Mutation(
@@ -71,28 +84,21 @@ MUTATIONS: Sequence[Mutation] = (
                 "        if not complete:\n",
             )
         ],
+        ("lag", "kill"),
     ),
     Mutation(
         "a number given outside the thread's lock",
         [
             Edit(
-                _SQL,
-                """    UPDATE thread_head SET last_seq = last_seq + n,
-        running_run_no = CASE WHEN p_status IS NULL THEN running_run_no END,
-        updated_at = CASE WHEN p_status IS NULL THEN updated_at ELSE clock_timestamp() END
-        WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND running_run_no = p_run_no
-        RETURNING * INTO h;
-""",
+                "append",
+                "    UPDATE thread_head SET last_seq = last_seq + n,\n        running_run_no = CASE",
                 """    SELECT * INTO h FROM thread_head
         WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND running_run_no = p_run_no;
     UPDATE thread_head SET last_seq = h.last_seq + n,
-        running_run_no = CASE WHEN p_status IS NULL THEN running_run_no END,
-        updated_at = CASE WHEN p_status IS NULL THEN updated_at ELSE clock_timestamp() END
-        WHERE tenant_id = p_tenant AND user_id = p_user AND thread_id = p_thread_id AND running_run_no = p_run_no
-        RETURNING * INTO h;
-""",
+        running_run_no = CASE""",
             )
         ],
+        ("lag", "kill"),
     ),
     Mutation(
         "a hole in what is heard is passed over",
@@ -103,58 +109,45 @@ MUTATIONS: Sequence[Mutation] = (
                 "    if not batch.items:\n",
             )
         ],
+        ("hints", "kill"),
     ),
     Mutation(
         "no fence in append",
         [
             Edit(
-                _SQL,
-                "WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no AND fence = p_fence\n"
-                "                AND ordinal = p_first - 1 RETURNING * INTO q;",
-                "WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no\n"
-                "                AND ordinal = p_first - 1 RETURNING * INTO q;",
+                "append",
+                f"{_KEY} AND fence = p_fence\n                AND ordinal = p_first - 1 RETURNING * INTO q;",
+                f"{_KEY}\n                AND ordinal = p_first - 1 RETURNING * INTO q;",
             ),
             Edit(
-                _SQL,
-                "WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no AND fence = p_fence\n"
-                "                AND ordinal = p_first - 1 AND (NOT stopping",
-                "WHERE tenant_id = p_tenant AND user_id = p_user AND run_no = p_run_no\n"
-                "                AND ordinal = p_first - 1 AND (NOT stopping",
+                "append",
+                f"{_KEY} AND fence = p_fence\n                AND ordinal = p_first - 1 AND (NOT stopping",
+                f"{_KEY}\n                AND ordinal = p_first - 1 AND (NOT stopping",
             ),
             Edit(
-                _SQL,
+                "append",
                 "        IF q.fence IS DISTINCT FROM p_fence OR q.ordinal < p_first - 1 THEN\n",
                 "        IF q.ordinal < p_first - 1 THEN\n",
             ),
         ],
+        ("silence",),
     ),
     Mutation(
         "a retry without ordinals",
-        [
-            Edit(
-                _SQL,
-                "                AND ordinal = p_first - 1 RETURNING * INTO q;",
-                "                RETURNING * INTO q;",
-            )
-        ],
+        [Edit("append", "AND ordinal = p_first - 1 RETURNING * INTO q;", "RETURNING * INTO q;")],
+        ("ambiguous",),
     ),
     Mutation(
         "a claim without a lock",
         [
             Edit(
-                _SQL,
+                "claim_waiting",
                 "AND h.thread_id = c.thread_id AND h.running_run_no IS NULL FOR UPDATE SKIP LOCKED;",
                 "AND h.thread_id = c.thread_id;",
             ),
-            Edit(
-                _SQL,
-                """        RETURN QUERY UPDATE run_queue q SET owner = p_node, fence = q.fence + 1
-            WHERE q.tenant_id = c.tenant_id AND q.user_id = c.user_id AND q.run_no = c.run_no AND q.owner IS NULL
-                AND NOT EXISTS""",
-                """        RETURN QUERY UPDATE run_queue q SET owner = p_node, fence = greatest(q.fence, 1)
-            WHERE q.tenant_id = c.tenant_id AND q.user_id = c.user_id AND q.run_no = c.run_no
-                AND NOT EXISTS""",
-            ),
+            Edit("claim_waiting", "SET owner = p_node, fence = q.fence + 1\n", "SET owner = p_node, fence = 1\n"),
+            Edit("claim_waiting", "AND q.run_no = c.run_no AND q.owner IS NULL\n", "AND q.run_no = c.run_no\n"),
         ],
+        ("lag", "drain"),
     ),
 )
