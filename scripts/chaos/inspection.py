@@ -23,6 +23,7 @@ _EXPLAINED = tuple(
     for event, raised in (
         # A pause, a silence or an outage longer than the lease: that is what it is for.
         (r"^the lease was lost; ", r"^$"),
+        (r"^run \S+ is left before a tool is called: the lease is not held$", r"^$"),
         # Agents of the load that fail on purpose, or do not end when they are told to.
         (r"^run \S+: agent \S+ failed", r"RuntimeError: planned$"),
         (r"^run \S+: its agent does not end after being cancelled", r"^$"),
@@ -32,7 +33,7 @@ _EXPLAINED = tuple(
     )
 )
 # Lines of a start that ends because of its database: the process says why, ends with 1, and is started again.
-_STARTS = re.compile(r"^agentws: (no database within|the database)")
+_STARTS = re.compile(r"^agentws: ")
 _POSTGRES = re.compile(r"PANIC:|deadlock detected|TRAP:")
 
 # Held numbers, those with what they were merged from, are all of a thread's.
