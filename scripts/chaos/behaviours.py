@@ -262,7 +262,7 @@ async def listen(person: Person) -> None:
 BEHAVIOURS: tuple[tuple[Behaviour, int], ...] = (
     (converse, 30),
     (crowd, 8),
-    (stop, 10),
+    (stop, 16),
     (repeat, 12),
     (read_slowly, 3),
     (wander, 15),

@@ -20,7 +20,7 @@ __all__ = ["Swarm"]
 
 ALL_TABS, MOST_TABS = 50, 4
 """So much goes on at once, however few users there are; a user does not do more than the second of it."""
-REST_S = 4.0
+REST_S = 2.0
 """At most, between two things that a tab does: the load is meant to be interleaved, not to fill the machine."""
 THREADS = ("main", "work", "play", "night")
 
