@@ -269,7 +269,11 @@ BREACHES: list[tuple[str, str, Breach]] = [
     ("starts", "never started", lambda told: at_the_end(told, unlive(told))),
     ("accepted", "another number", lambda told: change(told.told("live", "request_accepted", 1), seq=1)),
     ("accepted", "its event before it", accepted_late),
-    ("accepted", "another position", lambda told: change(told.told("live", "request_accepted", 1), position=2)),
+    (
+        "accepted",
+        "queued without a position",
+        lambda told: change(told.told("live", "request_accepted", 1), position=0),
+    ),
     ("accepted", "another run_id", lambda told: change(told.asked("live", "chat", 2), run_id="run-x")),
     ("queue", "two at work", two_at_work),
     ("queue", "started before its turn", behind_its_place),
