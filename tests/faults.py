@@ -18,6 +18,7 @@ class Line:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
+        self.on_loss: Callable[[], Awaitable[object]] | None = None
         self._cut: dict[str, int] = {}
         self._lost: dict[str, int] = {}
         self._held: dict[str, asyncio.Event] = {}
@@ -73,5 +74,7 @@ class Line:
         self._answer.set()
         if self._lost.get(unit, 0) > 0:
             self._lost[unit] -= 1
+            if self.on_loss is not None:
+                await self.on_loss()
             raise StoreUnavailable("answer lost")
         return answer

@@ -3,6 +3,7 @@
 import asyncio
 import importlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -169,5 +170,6 @@ def _config(service: Service) -> uvicorn.Config:
         access_log=False,
         log_config=None,
         server_header=False,
-        timeout_graceful_shutdown=5,
+        # Whoever waits for the database then is told that it is away.
+        timeout_graceful_shutdown=math.ceil(settings.database_timeout_s) + 1,
     )

@@ -16,6 +16,7 @@ RETRY_AFTER_MS: Final[Mapping[str, int]] = {
     "overloaded": 1_000,
     "too_many_subscriptions": 5_000,
     "too_many_threads": 60_000,
+    "draining": 1_000,
 }
 """When something that a limit refused may be tried again, in milliseconds."""
 

@@ -70,6 +70,7 @@ class Wanted:
 class Accepted:
     """A committed start, of now or (`duplicate`) of an earlier frame; `seq` is the number before its first event.
 
+    `repeated`: an earlier call has committed it, whose answer was lost; `status` and `position` are as they are now.
     `interrupted`: the run that is to stop for it.
     """
 
@@ -84,6 +85,7 @@ class Accepted:
     thread_exists: bool
     at: datetime | None
     claim: "Claim | None"
+    repeated: bool = False
     interrupted: RunNo | None = None
 
 

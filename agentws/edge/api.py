@@ -131,8 +131,7 @@ def api_routes(service: Callable[[], Api | None]) -> list[BaseRoute]:
 
 async def _me(api: Api, request: Request, credentials: Credentials) -> Response:
     # A browser is not told why an upgrade was refused; it can ask here.
-    if api.connections.is_full:
-        raise refuse("overloaded")
+    api.connections.check_room()
     principal = credentials.principal
     return JSONResponse(
         {

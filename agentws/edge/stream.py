@@ -52,11 +52,10 @@ class Streams:
         """The response that streams a subscription.
 
         Raises:
-            Refusal: `overloaded` where there are too many connections, `too_many_subscriptions` where they are the
-                user's own.
+            Refusal: `draining` where this process closes its connections, `overloaded` where there are too many,
+                `too_many_subscriptions` where they are the user's own.
         """
-        if self._connections.is_full:
-            raise refuse("overloaded")
+        self._connections.check_room()
         if self._connections.is_full_for(credentials.principal):
             raise refuse("too_many_subscriptions")
         return _Stream(self._connections, self._desk, credentials, message, self._heartbeat_interval_s)

@@ -40,6 +40,7 @@ class Connections:
         self._most_per_user = most_per_user
         self._open: set[Connection] = set()
         self._of_user: Counter[Principal] = Counter()
+        self._is_closing = False
         self._none_open = asyncio.Event()
         self._none_open.set()
 
@@ -62,6 +63,13 @@ class Connections:
     def is_full_for(self, principal: Principal) -> bool:
         """Whether a user has as many connections as a user may have."""
         return bool(self._most_per_user) and self._of_user[principal] >= self._most_per_user
+
+    def check_room(self) -> None:
+        """Raises Refusal where no further connection is taken: `draining`, `overloaded`."""
+        if self._is_closing:
+            raise limit("draining")
+        if self.is_full:
+            raise limit("overloaded")
 
     def add(self, connection: Connection) -> None:
         self._open.add(connection)
@@ -87,7 +95,11 @@ class Connections:
             connection.answer(DrainingNotice(timestamp=timestamp(), retry_after_ms=retry_after_ms))
 
     def close_all(self, code: int, reason: str, *, within_s: float) -> None:
-        """Closes all connections, each after what it still has to send; `within_s`: as `Connection.close`."""
+        """Closes all connections, each after what it still has to send, and takes none from now on.
+
+        `within_s`: as `Connection.close`.
+        """
+        self._is_closing = True
         for connection in self:
             connection.close(code, reason, within_s=within_s)
 
@@ -119,12 +131,10 @@ class WebSocketEdge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         try:
-            if self._connections.is_full:
-                raise limit("overloaded")
+            self._connections.check_room()
             credentials = await self._admission.admit(HTTPConnection(scope))
-            if self._connections.is_full:
-                # Others came in meanwhile.
-                raise limit("overloaded")
+            # Others came in meanwhile.
+            self._connections.check_room()
         except Fault as fault:
             self._meter.refused(fault.code)
             await refuse(scope, send, fault)

@@ -160,7 +160,8 @@ class Starter:
         """Tells of the first event of a run that waits, or, where it no longer does, that there are events."""
         self._meter.committed(EventType.AGENT_QUEUED)
         items: list[Item] = []
-        if accepted.position:
+        # Where the answer comes late, the place told in the event is another one than that of now: the journal has it.
+        if accepted.position and not accepted.repeated:
             origin = Origin(
                 caller.principal.user_id, accepted.thread_id, accepted.epoch, accepted.run_no, accepted.run_id, agent
             )

@@ -114,7 +114,7 @@ class PgStarts:
                 else:
                     again = True
             else:
-                return _accepted(principal, wanted, row)
+                return _accepted(principal, wanted, row, again=again)
         raise AssertionError("unreachable")
 
     def _arguments(self, wanted: Wanted, again: bool) -> tuple[Any, ...]:
@@ -198,7 +198,7 @@ def _renumbered(wanted: Wanted) -> Wanted:
     return replace(wanted, run_no=run_no, run_id=wanted.run_id if wanted.named else run_id_of(run_no))
 
 
-def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Accepted:
+def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record, *, again: bool) -> Accepted:
     outcome = row["outcome"]
     if outcome not in ("accepted", "duplicate"):
         raise refuse(outcome) if outcome in RETRY_AFTER_MS else Fault(outcome)
@@ -214,6 +214,7 @@ def _accepted(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> Acce
         thread_exists=row["o_thread_no"] is not None,
         at=row["o_at"],
         claim=_first_claim(principal, wanted, row) if row["o_claimed"] else None,
+        repeated=again,
         interrupted=row["o_interrupted"],
     )
 
