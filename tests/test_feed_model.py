@@ -11,7 +11,7 @@ from typing import cast
 
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from agentws.broker.local import LocalBroker
 from agentws.core.context import Principal
@@ -28,6 +28,8 @@ BUDGET = 2_000
 LARGEST = 5_000
 ADA = Principal("", "ada")
 KEYS = (ThreadKey(ADA, ThreadId("t0")), ThreadKey(ADA, ThreadId("t1")))
+RARELY = st.sampled_from([False] * 3 + [True])
+SIZES = st.lists(st.sampled_from([1, 40, 400, 2_000]), min_size=1, max_size=4)
 PLACES = st.sampled_from(KEYS)
 
 
@@ -99,6 +101,7 @@ class Taker:
         self.texts: dict[Subscription, str] = {}
         self.cursors: dict[Subscription, int] = {}
         self.ended_ones: set[Subscription] = set()
+        self.held_back: set[Subscription] = set()
 
     def ready(self, subscription: Subscription) -> None:
         if subscription not in self.ready_ones:
@@ -112,6 +115,7 @@ class Taker:
 
     def take(self, subscription: Subscription, most_bytes: int) -> None:
         for text, size in subscription.take(most_bytes):
+            assert subscription not in self.held_back
             self.budget.remove(size)
             told = json.loads(text)
             if "event_id" not in told:
@@ -144,6 +148,8 @@ class Following(RuleBasedStateMachine):
         self.feed = Feed(journal, self.broker, poll_interval_s=lambda: 1, meter=FeedMeter(), statistics=statistics)
         self.taker = Taker()
         self.followed: dict[ThreadKey, Subscription] = {}
+        for key in KEYS:
+            self.subscribe(key, share=0.0, knows_end=key == KEYS[0], anew=True)
 
     def go_on(self, steps: int = 8) -> None:
         async def some() -> None:
@@ -152,11 +158,12 @@ class Following(RuleBasedStateMachine):
 
         self.runner.run(some())
 
-    @rule(key=PLACES, sizes=st.lists(st.sampled_from([1, 40, 400, 2_000]), min_size=1, max_size=4))
-    def commit(self, key: ThreadKey, sizes: list[int]) -> None:
+    @rule(key=PLACES, sizes=SIZES, is_told=st.sampled_from([True, True, True, False]))
+    def commit(self, key: ThreadKey, sizes: list[int], is_told: bool) -> None:
         thread = self.truth.threads[key]
         if thread.is_deleted:
-            return
+            self.begin_anew(key)
+            thread = self.truth.threads[key]
         after = len(thread.events)
         for size in sizes:
             thread.add(key, size)
@@ -164,12 +171,13 @@ class Following(RuleBasedStateMachine):
             Item(record.seq, record.seq, partial(frame, *each)) for each in thread.events[after:] for record in each[1:]
         ]
         self.told.append((key, Batch(epoch=thread.epoch, after_seq=after, last_seq=len(thread.events), items=items)))
+        if is_told:
+            self.publish(place=0, is_hint=False)
 
+    @precondition(lambda self: self.told)
     @rule(place=st.integers(-3, 0), is_hint=st.booleans())
     def publish(self, place: int, is_hint: bool) -> None:
         """What was committed lately or long ago, once more or for the first time; what is never drawn is lost."""
-        if not self.told:
-            return
         key, batch = self.told[max(place - 1, -len(self.told))]
         if is_hint:
             batch = Batch(epoch=batch.epoch, after_seq=batch.last_seq, last_seq=batch.last_seq, deleted=batch.deleted)
@@ -178,11 +186,11 @@ class Following(RuleBasedStateMachine):
     async def _publish(self, key: ThreadKey, batch: Batch) -> None:
         self.broker.publish(key, batch)
 
-    @rule(key=PLACES, share=st.floats(0, 1), knows_end=st.booleans())
-    def subscribe(self, key: ThreadKey, share: float, knows_end: bool) -> None:
+    @rule(key=PLACES, share=st.floats(0, 1), knows_end=st.booleans(), anew=RARELY)
+    def subscribe(self, key: ThreadKey, share: float, knows_end: bool, anew: bool) -> None:
         """From any number; one subscription a thread."""
         thread = self.truth.threads[key]
-        if thread.is_deleted:
+        if thread.is_deleted or (key in self.followed and not self.followed[key].is_closed and not anew):
             return
         self.drop(key)
         cursor = len(thread.events) if knows_end else int(share * len(thread.events))
@@ -197,7 +205,11 @@ class Following(RuleBasedStateMachine):
         self.taker.texts[made], self.taker.cursors[made] = text, cursor
         self.followed[key] = made
 
-    @rule(key=PLACES)
+    @rule(key=PLACES, is_meant=RARELY)
+    def unsubscribe(self, key: ThreadKey, is_meant: bool) -> None:
+        if is_meant:
+            self.drop(key)
+
     def drop(self, key: ThreadKey) -> None:
         if subscription := self.followed.pop(key, None):
             subscription.close()
@@ -216,7 +228,9 @@ class Following(RuleBasedStateMachine):
     def hold(self, key: ThreadKey, hold: bool) -> None:
         if subscription := self.followed.get(key):
             (subscription.hold if hold else subscription.release)()
+            (self.taker.held_back.add if hold else self.taker.held_back.discard)(subscription)
 
+    @precondition(lambda self: self.truth.asked)
     @rule()
     def answer(self) -> None:
         """The journal answers what it was asked first, with what is there by now."""
@@ -230,11 +244,11 @@ class Following(RuleBasedStateMachine):
         if subscription := self.followed.get(key):
             subscription.catch_up(self.truth.threads[key].end)
 
-    @rule(key=PLACES)
-    def delete(self, key: ThreadKey) -> None:
+    @rule(key=PLACES, is_meant=RARELY)
+    def delete(self, key: ThreadKey, is_meant: bool) -> None:
         thread = self.truth.threads[key]
-        if not thread.is_deleted:
-            self.commit(key, [1])
+        if is_meant and not thread.is_deleted:
+            self.commit(key, [1], is_told=False)
             thread.is_deleted = True
             key, batch = self.told.pop()
             self.told.append(
@@ -250,19 +264,28 @@ class Following(RuleBasedStateMachine):
                 )
             )
 
-    @rule(key=PLACES)
+    @rule(key=PLACES, is_meant=RARELY)
+    def disturb(self, key: ThreadKey, is_meant: bool) -> None:
+        if is_meant:
+            self.begin_anew(key)
+
     def begin_anew(self, key: ThreadKey) -> None:
         """Deleted and made anew, or a new epoch by an operator."""
         self.truth.threads[key] = Thread(int(self.truth.threads[key].epoch) + 1)
 
-    @rule()
-    def crash(self) -> None:
+    @rule(is_meant=RARELY)
+    def restart_process(self, is_meant: bool) -> None:
+        if is_meant:
+            self.crash()
+
+    def crash(self, *, for_good: bool = False) -> None:
         for subscription in tuple(self.followed.values()):
             subscription.close()
         self.taker.budget.close()
         self.runner.run(self.feed.close())
         self.truth.asked.clear()
-        self.restart()
+        if not for_good:
+            self.restart()
 
     @invariant()
     def holds_what_was_committed(self) -> None:
@@ -285,9 +308,9 @@ class Following(RuleBasedStateMachine):
     def teardown(self) -> None:
         if not hasattr(self, "runner"):
             return
-        for subscription in self.followed.values():
-            subscription.release()
-        for _ in range(10_000):
+        for key in self.followed:
+            self.hold(key, hold=False)
+        for _ in range(500):
             for key in KEYS:
                 self.look(key)
             self.answer()
@@ -296,7 +319,7 @@ class Following(RuleBasedStateMachine):
                 break
         assert self._has_all()
         assert self.taker.budget.held == 0
-        self.crash()
+        self.crash(for_good=True)
         self.runner.close()
 
     def _has_all(self) -> bool:
@@ -311,5 +334,5 @@ class Following(RuleBasedStateMachine):
         )
 
 
-Following.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Following.TestCase.settings = settings(max_examples=150, stateful_step_count=60, deadline=None)
 TestFollowing = Following.TestCase
