@@ -12,6 +12,7 @@ async def test_a_place_in_the_queue_that_has_changed_meanwhile_is_told_as_it_was
     here, there = await start_service(poll_interval_ms=60_000.0), await start_service()
     async with peer(here) as client, peer(there) as other:
         first = await client.ask("hi", agent="slow")
+        await client.until_type("agent_message")
         before = await client.ask("a", thread_id=first["thread_id"], agent="echo")
 
         async def stop_the_one_before() -> None:
