@@ -9,12 +9,12 @@ from typing import TypeAlias
 
 import msgspec
 
-from agentws.core.framing import Origin, Record
+from agentws.core.framing import Origin, Record, first_of
 from agentws.wire.codec import encode_text
 from agentws.wire.events import AgentMessage, AgentThinking, EventType, NamedProgress
 from agentws.wire.ids import RunNo
 
-__all__ = ["WINDOW", "Group", "first_of", "groups", "merge"]
+__all__ = ["WINDOW", "Group", "beyond", "groups", "merge"]
 
 WINDOW = 16_384
 """Characters: a text is cut where a piece of it begins in another such part, so that no event grows without bound.
@@ -62,11 +62,6 @@ class Group:
     body: str | None
 
 
-def first_of(record: Record) -> int:
-    """The number of the first event that a record stands for."""
-    return record.seq if record.from_seq is None else record.from_seq
-
-
 def merge(events: Iterable[_Event]) -> list[_Event]:
     """Puts one event in the place of several wherever they are adjacent and of one kind.
 
@@ -84,6 +79,28 @@ def merge(events: Iterable[_Event]) -> list[_Event]:
             last = replace(last, from_seq=first_of(members[0][1]), body=_body(last, parts))
         merged.append((origin, last))
     return merged
+
+
+def beyond(event: _Event, held: _Event) -> _Event:
+    """What of an event lies beyond the one that a reader was told last, which is among those that it stands for.
+
+    Args:
+        event: it begins with the number of `held`, or before, and goes on after it.
+        held: with the last number that the reader has.
+
+    Returns:
+        The rest of the event; all of it where the two are not of one row of pieces.
+    """
+    origin, record = event
+    part, had = _part(event), _part(held)
+    if part is None or had is None or part.key[:4] != had.key[:4]:
+        return event
+    told = had.end - part.offset if part.text is not None else 0
+    if not 0 <= told <= len(part.text or ""):
+        return event
+    first = held[1].seq + 1
+    rest = replace(part, offset=part.offset + told, text=None if part.text is None else part.text[told:])
+    return origin, replace(record, from_seq=None if first == record.seq else first, body=_body(record, [rest]))
 
 
 def groups(events: Iterable[_Event]) -> list[Group]:

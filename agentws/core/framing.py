@@ -1,10 +1,12 @@
 """How a run event looks on the wire. Live and replayed events pass through here, so that they are the same."""
 
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
+from agentws.core.replay import Item
 from agentws.wire.codec import encode, encode_text
 from agentws.wire.events import (
     AgentCompleted,
@@ -23,7 +25,10 @@ from agentws.wire.events import (
 )
 from agentws.wire.ids import RunNo, request_id_of
 
-__all__ = ["Origin", "Record", "frame"]
+__all__ = ["PIECES", "Origin", "Record", "first_of", "frame", "item_of"]
+
+PIECES: Final = frozenset((EventType.AGENT_MESSAGE, EventType.AGENT_THINKING, EventType.TOOL_PROGRESS))
+"""The events that may be merged with others (section 4)."""
 
 _ended = msgspec.json.Decoder(AgentEnded).decode
 _executing = msgspec.json.Decoder(ToolExecuting).decode
@@ -55,6 +60,17 @@ class Record:
     timestamp: str
     body: str | None
     content: str | None
+
+
+def first_of(record: Record) -> int:
+    """The number of the first event that a record stands for."""
+    return record.seq if record.from_seq is None else record.from_seq
+
+
+def item_of(origin: Origin, record: Record) -> Item:
+    """An event as its followers take it."""
+    piece = (origin, record) if record.type in PIECES else None
+    return Item(first_of(record), record.seq, partial(frame, origin, record), piece=piece)
 
 
 def frame(origin: Origin, record: Record) -> str:

@@ -6,16 +6,31 @@ Pure functions over numbers and lists; the feed is their shell.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agentws.core.framing import Origin, Record
 
 __all__ = ["Batch", "Item", "follow", "restart_at"]
 
 
 class Item:
-    """An event that can be sent, of the numbers `from_seq` … `seq`. Its frame is encoded once, when first asked for."""
+    """An event that can be sent, of the numbers `from_seq` … `seq`. Its frame is encoded once, when first asked for.
 
-    def __init__(self, from_seq: int, seq: int, encode: Callable[[], str]) -> None:
+    `piece`: the event itself where others may be merged with it.
+    """
+
+    def __init__(
+        self,
+        from_seq: int,
+        seq: int,
+        encode: Callable[[], str],
+        *,
+        piece: "tuple[Origin, Record] | None" = None,
+    ) -> None:
         self.from_seq = from_seq
         self.seq = seq
+        self.piece = piece
         self._encode = encode
 
     @cached_property

@@ -9,8 +9,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
-from agentws.core.fold import first_of, merge
-from agentws.core.framing import frame
+from agentws.core.fold import merge
+from agentws.core.framing import first_of, frame
 from agentws.core.limits import refuse
 from agentws.core.replay import restart_at
 from agentws.core.session import Handled

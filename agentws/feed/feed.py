@@ -5,11 +5,9 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 
-from agentws.core.fold import first_of, merge
-from agentws.core.framing import frame
-from agentws.core.replay import Item
+from agentws.core.fold import merge
+from agentws.core.framing import item_of
 from agentws.core.session import error_frame
 from agentws.feed.subscription import Follower, Subscription
 from agentws.observe.meters import FeedMeter
@@ -183,9 +181,7 @@ class Feed:
             limit=PAGE,
             most_bytes=most_bytes,
         )
-        items = [
-            Item(first_of(record), record.seq, partial(frame, origin, record)) for origin, record in merge(page.events)
-        ]
+        items = [item_of(origin, record) for origin, record in merge(page.events)]
         if not items and subscription.has_heard_more and await self._is_removed(subscription):
             subscription.end("epoch_changed")
         else:

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from agentws.core.fold import beyond
+from agentws.core.framing import Origin, Record, item_of
 from agentws.core.replay import Batch, Item, follow
 from agentws.feed.budget import Budget
 from agentws.observe.delivery import Commit, Delivery
@@ -99,6 +101,7 @@ class Subscription:
         self._frames: deque[_Waiting] = deque()
         self._bytes = 0
         self._heard = cursor
+        self._piece: tuple[Origin, Record] | None = None
         self._held = False
         self._last: tuple[int, str] | None = None
         self._has_finished = False
@@ -262,6 +265,8 @@ class Subscription:
             self._heard = self._cursor
             if self._last is not None and not more:
                 self._cursor = max(self._cursor, self._last[0])
+        if self._piece is not None and items and items[0].from_seq <= self._cursor:
+            items = _without(self._piece, items)
         if self._add(items, None) < len(items) or more or self._heard > self._cursor:
             self._state = _State.BEHIND
         else:
@@ -296,6 +301,7 @@ class Subscription:
                 return taken
             self._append(item.frame, is_event=True, commit=commit)
             self._cursor = item.seq
+            self._piece = item.piece
             if batch is None:
                 self._delivery.read()
         return len(items)
@@ -309,6 +315,12 @@ class Subscription:
     def _tell(self) -> None:
         if not self._held and (self._frames or self._state is _State.BEHIND):
             self.follower.ready(self)
+
+
+def _without(told: tuple[Origin, Record], items: Sequence[Item]) -> Sequence[Item]:
+    """Leaves out what the first item begins with, which was told before it became one event with others."""
+    first, *others = items
+    return items if first.piece is None else [item_of(*beyond(first.piece, told)), *others]
 
 
 def _deleted(key: ThreadKey) -> str:

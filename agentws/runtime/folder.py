@@ -6,7 +6,8 @@ Each step is a transaction of its own. It may be begun by several processes, and
 import asyncio
 import logging
 
-from agentws.core.fold import first_of, groups
+from agentws.core.fold import groups
+from agentws.core.framing import first_of
 from agentws.core.run import Foldable
 from agentws.ports import Nodes, Retention, StoreUnavailable
 

@@ -9,9 +9,8 @@ import contextlib
 import logging
 import time
 from collections.abc import Sequence
-from functools import partial
 
-from agentws.core.framing import Origin, Record, frame
+from agentws.core.framing import Origin, Record, item_of
 from agentws.core.replay import Batch, Item
 from agentws.core.run import Appended, Claim, Draft, Ending
 from agentws.ports import Broker, Journal, Stopping, StoreUnavailable, ThreadKey
@@ -279,7 +278,7 @@ class Recorder:
                     body=draft.body,
                     content=draft.content,
                 )
-                items.append(Item(record.seq, record.seq, partial(frame, self._origin, record)))
+                items.append(item_of(self._origin, record))
         batch = Batch(
             epoch=self._claim.epoch,
             after_seq=first - 1,
@@ -303,7 +302,7 @@ def publish_first(claim: Claim, broker: Broker) -> None:
         body=None,
         content=claim.text,
     )
-    item = Item(claim.seq, claim.seq, partial(frame, _origin(claim), record))
+    item = item_of(_origin(claim), record)
     batch = Batch(
         epoch=claim.epoch,
         after_seq=claim.seq - 1,

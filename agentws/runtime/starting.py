@@ -3,11 +3,10 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from agentws.core.agent import AgentSpec
-from agentws.core.framing import Origin, Record, frame
+from agentws.core.framing import Origin, Record, item_of
 from agentws.core.replay import Batch, Item
 from agentws.core.run import Accepted, RunKey, Wanted
 from agentws.observe.frames import FrameTally, StartFate
@@ -175,7 +174,7 @@ class Starter:
                 body=encode_text(AgentQueued(position=accepted.position)),
                 content=None,
             )
-            items.append(Item(record.seq, record.seq, partial(frame, origin, record)))
+            items.append(item_of(origin, record))
         batch = Batch(epoch=accepted.epoch, after_seq=accepted.seq, last_seq=accepted.seq + 1, items=items)
         self._broker.publish(ThreadKey(caller.principal, accepted.thread_id), batch)
 

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agentws.core import fold
-from agentws.core.fold import WINDOW, Group, first_of, groups, merge
-from agentws.core.framing import frame
+from agentws.core.fold import WINDOW, Group, beyond, groups, merge
+from agentws.core.framing import first_of, frame
 from agentws.wire.events import EventType
 
 from ..histories import Event, Reader, event, threads
@@ -130,6 +130,26 @@ def test_a_reader_holds_the_same_whatever_was_merged(
         reader = Reader.of(frames(events[:after]))
         reader.read(frames([each for each in merge(events) if each[1].seq > after]))
         assert reader == whole
+
+
+@settings(database=None, deadline=None)
+@given(threads(), st.lists(st.integers(0, 60), min_size=1), st.integers(0, 60), windows)
+def test_what_lies_beyond_is_what_was_not_told(events: list[Event], cuts: list[int], after: int, window: int) -> None:
+    with mock.patch.object(fold, "WINDOW", window):
+        after = min(after, len(events))
+        told = [each for page in pages(events[:after], [min(cut, after) for cut in cuts]) for each in merge(page)]
+        rest = [each for each in merge(events) if each[1].seq > after]
+        if rest and told:
+            rest[0] = beyond(rest[0], told[-1]) if first_of(rest[0][1]) <= after else rest[0]
+            assert first_of(rest[0][1]) == after + 1
+        assert Reader.of(frames([*told, *rest])) == Reader.of(frames(events))
+        # What remains is what the same pieces say without those that were told.
+        assert [told_of(each) for each in merge(rest)] == [told_of(each) for each in merge(events[after:])]
+
+
+def told_of(each: Event) -> tuple[str, int, int, object]:
+    origin, record = each
+    return origin.run_id, first_of(record), record.seq, json.loads(record.body or "null")
 
 
 @settings(database=None, deadline=None)

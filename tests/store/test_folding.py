@@ -11,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentws.core.fold import Group, first_of, merge
-from agentws.core.framing import frame
+from agentws.core.fold import Group, merge
+from agentws.core.framing import first_of, frame
 from agentws.core.run import Claim, Draft, Foldable
 from agentws.runtime import folder
 from agentws.runtime.folder import Folder

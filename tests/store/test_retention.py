@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from agentws.core.fold import first_of
+from agentws.core.framing import first_of
 from agentws.core.replay import restart_at
 from agentws.core.run import Draft
 from agentws.ports import Head, ThreadKey
