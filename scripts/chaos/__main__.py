@@ -12,8 +12,10 @@ import random
 import secrets
 import signal
 import sys
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -58,6 +60,16 @@ class Report:
     memory: Mapping[str, int] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     findings: list[Finding] = field(default_factory=list)
+    took_s: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def timed(self, phase: str) -> Iterator[None]:
+        """Notes how long a phase takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.took_s[phase] = round(time.monotonic() - began, 1)
 
     def reached(self) -> Mapping[str, int]:
         """What counts for the minimum."""
@@ -89,6 +101,7 @@ class Report:
             "faults": dict(sorted(self.faults.items())),
             "clock_shift": self.clock_shift,
             "takeovers": self.takeovers,
+            "took_s": self.took_s,
             "memory_mib": {name: held >> 20 for name, held in self.memory.items()},
             "versions": dict(self.versions),
             "below_minimum": dict(self.below()) if minimum else {},
@@ -110,15 +123,19 @@ async def run(options: argparse.Namespace) -> Report:
         rng=random.Random(f"{options.seed}:world"),
     )
     try:
-        async with world:
+        async with AsyncExitStack() as stack:
+            with report.timed("start"):
+                await stack.enter_async_context(world)
             swarm = Swarm(world.urls, seed=report.seed, users=report.users)
             try:
                 await _break_and_check(world, swarm, report, names)
             finally:
                 if options.keep:
                     keep_recording(swarm.recording, options.keep)
+            with report.timed("end"):
+                await stack.aclose()
         report.faults = {**report.faults, **clock.counts}
-        report.findings += check_world(world) + check_left(world)
+        report.findings += check_world(world, report.memory) + check_left(world)
         report.takeovers = takeovers(world)
     finally:
         world.remove(options.keep)
@@ -136,14 +153,16 @@ async def _break_and_check(world: World, swarm: Swarm, report: Report, names: fr
         for task in done:
             task.result()
             raise AssertionError("the load, or the faults, ended by themselves")
-        await _cancel(breaking)
-        await world.mend()
-        await _cancel(loading)
+        with report.timed("mend"):
+            await _cancel(breaking)
+            await world.mend()
     finally:
         await _cancel(loading, breaking)
-    await swarm.settle(timeout_s=_SETTLE_S)
+    with report.timed("settle"):
+        await swarm.settle(timeout_s=_SETTLE_S)
     report.load = swarm.counts
-    report.findings += swarm.check() + await check_database(world.database)
+    with report.timed("check"):
+        report.findings += swarm.check() + await check_database(world.database)
     report.faults = {**faults.counts, **world.counts}
     report.memory = world.memory()
     (row,) = await world.database.fetch("SHOW server_version")
@@ -174,7 +193,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m scripts.chaos", description=__doc__)
     parser.add_argument("--seconds", type=float, default=60.0, help="how long things break (60)")
     parser.add_argument("--seed", type=int, help="of the schedule and the load (a random one)")
-    parser.add_argument("--users", type=int, default=12, help="how many people use it (12)")
+    parser.add_argument("--users", type=int, default=24, help="how many people use it (24)")
     parser.add_argument("--servers", type=int, choices=(1, 2), default=2, help="how many servers (2)")
     parser.add_argument("--faults", type=_names, default=FAULTS, help=f"only these, of {','.join(FAULTS)}")
     parser.add_argument("--no-minimum", dest="minimum", action="store_false", help="demand no number of anything")

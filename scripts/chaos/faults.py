@@ -15,7 +15,7 @@ from scripts.chaos.pgproxy import Doubt, PgProxy
 from scripts.chaos.servers import ChaosServer
 from scripts.chaos.world import LEASE_S, World
 
-__all__ = ["FAULTS", "Faults"]
+__all__ = ["FAULTS", "Faults", "dealt"]
 
 # How often each comes among those of its row.
 _SERVERS: Mapping[str, int] = {"kill": 5, "drain": 1, "rolling": 1, "pause": 2}
@@ -77,10 +77,11 @@ class Faults:
                 chosen = {name: often for name, often in kinds.items() if name in self._names}
                 if chosen:
                     group.create_task(self._follow(row, chosen))
+            await asyncio.Event().wait()
 
     async def _follow(self, row: str, kinds: Mapping[str, int]) -> None:
         rng = random.Random(f"{self._seed}:{row}")
-        for name in _dealt(rng, kinds):
+        for name in dealt(rng, kinds):
             await asyncio.sleep(self._pace * min(rng.expovariate(1 / _GAPS_S[row]), 3 * _GAPS_S[row]))
             # Of its own, so that what a fault finds does not change those after it.
             await self._calls[name](random.Random(rng.getrandbits(64)))
@@ -206,7 +207,7 @@ class Faults:
         rng.choice(self._world.proxies).doubt(rng.choice(_UNITS), doubt)
 
 
-def _dealt(rng: random.Random, kinds: Mapping[str, int]) -> Iterator[str]:
+def dealt(rng: random.Random, kinds: Mapping[str, int]) -> Iterator[str]:
     """Each kind once, in any order, and from then on as often as it is said."""
     yield from rng.sample(list(kinds), len(kinds))
     deck = [name for name, often in kinds.items() for _ in range(often)]

@@ -30,9 +30,10 @@ class Edit:
             raise ValueError(f"{self.place}: {times} times: {self.old!r}")
         path.write_text(text[:start] + text[start:end].replace(self.old, self.new) + text[end:], "utf-8")
 
-    def _find(self, root: Path) -> tuple[Path, int, int | None]:
+    def _find(self, root: Path) -> tuple[Path, int, int]:
         if "/" in self.place:
-            return root / self.place, 0, None
+            path = root / self.place
+            return path, 0, len(path.read_text("utf-8"))
         for path in sorted((root / _MIGRATIONS).glob("*.sql"), reverse=True):
             text = path.read_text("utf-8")
             if found := re.search(rf"^CREATE (OR REPLACE )?FUNCTION {self.place}\(.*?^END \$\$;$", text, re.M | re.S):

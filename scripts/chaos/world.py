@@ -22,7 +22,7 @@ from scripts.chaos.pgproxy import PgProxy
 from scripts.chaos.processes import children_of, is_alive
 from scripts.chaos.servers import ChaosServer
 
-__all__ = ["LEASE_S", "World"]
+__all__ = ["LEASE_S", "World", "free_ports"]
 
 LEASE_S = 2.0
 _PORTS = range(21_000, 32_000)  # below those that the kernel gives to clients, so that a restarted server gets its own
@@ -69,7 +69,7 @@ class World:
         self.database = ChaosDatabase(self.directory / "data", _quiet_log())
         # One fault at a time has the database.
         self.database_lock = asyncio.Lock()
-        ports = _free_ports(2 * servers)
+        ports = free_ports(2 * servers)
         self.servers: list[ChaosServer] = []
         self.proxies: list[PgProxy] = []
         self._ports = ports[:servers]
@@ -193,7 +193,8 @@ def _is_free(port: int) -> bool:
     return True
 
 
-def _free_ports(count: int) -> Sequence[int]:
+def free_ports(count: int) -> Sequence[int]:
+    """Ports of the loopback that nobody has, for servers that come and go."""
     # Not of the seed: two runs of one seed at the same time have to differ in this.
     tried = random.SystemRandom().sample(_PORTS, len(_PORTS))
     found: list[int] = []
