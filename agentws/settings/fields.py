@@ -101,7 +101,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, _more_than_zero("what a run may have written while the database is away, before its agent waits", "bytes")
     ] = 1024 * 1024
     send_buffer_bytes: Annotated[
-        int, _more_than_zero("what may wait for a slow reader before it is read from the database instead", "bytes")
+        int,
+        _more_than_zero("what may wait for one connection before events are read from the database instead", "bytes"),
     ] = 1024 * 1024
     poll_interval_ms: Annotated[
         float, _more_than_zero("how often the database is asked for what other processes wrote (local)", "ms")
@@ -110,7 +111,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         float, _more_than_zero("how often it is asked for what a lost notification would have told (postgres)", "ms")
     ] = 5000.0
     event_retention_days: Annotated[
-        float, _from_zero("how long events are kept after their run; messages stay; 0: for ever", "days")
+        float, _from_zero("how long events are kept; messages stay; 0: for ever", "days")
     ] = 0.0
     pool_size: Annotated[int, _more_than_zero("connections to the database, of one process", "connections")] = 12
     database_wait_s: Annotated[float, _from_zero("how long a start waits for the database", "s")] = 30.0
