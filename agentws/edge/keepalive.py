@@ -100,6 +100,9 @@ class KeptAlive(WebSocketsSansIOProtocol):
         self._abort_after(self.close_timeout + _LAST_WORDS_S)
 
     def shutdown(self) -> None:
+        if self.handshake_initiated and not (self.handshake_complete or self.close_sent):
+            # uvicorn would answer 500 now. Who comes in is about to be told by the application to come back later.
+            return
         super().shutdown()
         self._abort_after(_LAST_WORDS_S)
 

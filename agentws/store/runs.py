@@ -96,26 +96,28 @@ class PgStarts:
         self._limits = limits
 
     async def accept(self, principal: Principal, wanted: Wanted) -> Accepted:
-        again = False
-        for left in reversed(range(_ATTEMPTS)):
+        again, unanswered = False, 0
+        for _ in range(2 * _ATTEMPTS):
             try:
                 row = (await self._database.user(principal, _ACCEPT, *self._arguments(wanted, again)))[0]
-            except (StoreUnavailable, asyncpg.UniqueViolationError) as error:
-                # It may have committed, or another with the same key or run id has, at the same instant; the same call
-                # sees which, and is accepted only once.
-                taken = getattr(error, "constraint_name", None)
-                if taken == "thread_pkey":
+            except StoreUnavailable:
+                # It may have committed: the same call sees that, and is accepted only once.
+                unanswered += 1
+                if unanswered == _ATTEMPTS:
+                    raise
+                again = True
+            except asyncpg.UniqueViolationError as error:
+                if error.constraint_name == "thread_pkey":
                     # The thread that this one would make was made with this number before, and has been deleted.
                     raise Fault("thread_not_found") from error
-                if not left:
-                    raise
-                if not again and taken == "run_pkey":
+                # Another with the same key or run id has committed at the same instant, or an earlier call of this one.
+                if not again and error.constraint_name == "run_pkey":
                     wanted = _renumbered(wanted)
                 else:
                     again = True
             else:
                 return _accepted(principal, wanted, row, again=again)
-        raise AssertionError("unreachable")
+        raise StoreUnavailable("copies of this start were accepted again and again")
 
     def _arguments(self, wanted: Wanted, again: bool) -> tuple[Any, ...]:
         return (

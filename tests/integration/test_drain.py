@@ -1,11 +1,18 @@
 """How a server goes away: it says so, gives runs a time, ends the rest, and closes with 1001."""
 
+import asyncio
 import signal
+import socket
 
+import asyncpg
 import httpx
 import pytest
+import websockets
+
+from agentws.store.embedded import EmbeddedPostgres
 
 from ..conformance.client import connect
+from ..processes import ServerProcess
 from .conftest import Serve
 
 
@@ -25,6 +32,34 @@ async def test_a_draining_server_tells_refuses_ends_and_closes(serve: Serve) -> 
         ended = await client.ended(accepted["run_id"])
         assert (ended["type"], ended["payload"]["code"]) == ("agent_error", "worker_lost")
         assert await client.closed() == 1001
+    assert server.wait() == 0
+
+
+def listens(server: ServerProcess) -> bool:
+    host, port = server.http_url.removeprefix("http://").split(":")
+    with socket.socket() as tried:
+        return tried.connect_ex((host, int(port))) == 0
+
+
+async def test_an_upgrade_on_its_way_is_told_to_come_back(serve: Serve, postgres: EmbeddedPostgres) -> None:
+    server = serve(drain_grace_s="0")
+    async with httpx.AsyncClient(base_url=server.http_url) as http:
+        ticket = (await http.post("/api/tickets?user=ada", json={})).json()["websocket_url"]
+    owner = await asyncpg.connect(postgres.url(user="postgres", database="agentws"))
+    async with connect(server, "ada") as client, owner.transaction():
+        await owner.execute("LOCK TABLE agentws.ticket")
+        upgrade = asyncio.ensure_future(websockets.connect(ticket).__aenter__())
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%ticket%'"
+        while not await owner.fetchval(waiting):
+            pass
+        server.signal(signal.SIGTERM)
+        assert await client.closed() == 1001
+        while listens(server):  # noqa: ASYNC110
+            await asyncio.sleep(0)
+    await owner.close()
+    with pytest.raises(websockets.InvalidStatus) as refused:
+        await upgrade
+    assert refused.value.response.status_code == 503
     assert server.wait() == 0
 
 

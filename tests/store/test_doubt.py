@@ -1,5 +1,6 @@
 """Calls that end in doubt at the wire: they took effect, or never came, or come after their repetition; each counts."""
 
+import asyncio
 import random
 import socket
 from collections.abc import AsyncIterator
@@ -15,7 +16,7 @@ from agentws.wire.events import EventType
 from scripts.chaos.pgproxy import Doubt, PgProxy
 
 from ..conftest import LOGIN, TestDatabase
-from .conftest import ANN, LIMIT_S, NODE, Store, piece
+from .conftest import ANN, LIMIT_S, NODE, Connection, Store, piece, until_waiting
 
 KINDS = list(Doubt)
 
@@ -57,6 +58,25 @@ async def test_a_start_in_doubt_is_accepted_once(
         events = await store.events(thread=thread)
         assert [seq for seq, _, _ in events] == list(range(1, len(events) + 1))
         assert [run_id for _, _, run_id in events].count(accepted.run_id) == 1
+
+
+async def test_a_start_in_doubt_beside_its_copy_is_one(
+    proxy: PgProxy, doubtful: Store, store: Store, owner: Connection
+) -> None:
+    await store.accept(new=True)
+    async with owner.transaction():
+        await owner.execute("SELECT FROM agentws.thread_head FOR UPDATE")
+        first = asyncio.ensure_future(store.accept(key="k"))
+        await until_waiting(owner, 1)
+        # Asked for as often as what is not answered may be, it meets the other one at last.
+        proxy.doubt("accept", Doubt.UNSENT)
+        proxy.doubt("accept", Doubt.UNSENT)
+        second = asyncio.ensure_future(doubtful.accept(key="k"))
+        await until_waiting(owner, 2)
+    assert [(each.duplicate, each.run_id) for each in (await first, await second)] == [
+        (False, (await first).run_id),
+        (True, (await first).run_id),
+    ]
 
 
 @pytest.mark.parametrize("doubt", KINDS)

@@ -47,7 +47,8 @@ class Queue:
         claimed = self.running is None and place > 0
         if self._goes_first(event.run_id):
             self.interrupts = True
-            self._claimed = self.waiting[0] if claimed else None
+            if self._claimed not in self.waiting:
+                self._claimed = self.waiting[0] if claimed else None
             claimed, place = False, 0
         before = self.order.index(self.waiting[place]) if place < len(self.waiting) else len(self.order)
         self.order.insert(before, event.run_id)
