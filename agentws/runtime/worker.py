@@ -158,20 +158,17 @@ class Worker:
     async def _run_all(self, claim: Claim) -> None:
         """Works on a claim, and on the runs that wait behind it in its thread."""
         following: Claim | None = claim
-        try:
-            while following is not None:
-                # This task was begun by a connection, and the next run may be of another one.
-                with bound(
-                    run_id=following.run_id,
-                    request_id=request_id_of(following.run_no),
-                    thread_id=following.thread_id,
-                    connection_id=following.connection_id,
-                ):
-                    following = await self.run(following)
-                if following is not None:
-                    self._publish_first(following)
-        finally:
-            self.release()
+        while following is not None:
+            # This task was begun by a connection, and the next run may be of another one.
+            with bound(
+                run_id=following.run_id,
+                request_id=request_id_of(following.run_no),
+                thread_id=following.thread_id,
+                connection_id=following.connection_id,
+            ):
+                following = await self.run(following)
+            if following is not None:
+                self._publish_first(following)
 
     def _publish_first(self, claim: Claim) -> None:
         """Tells of a claim's `agent_started`; here, so that it goes out with the answer to the start."""
@@ -179,6 +176,8 @@ class Worker:
             publish_first(claim, self._services.broker)
 
     def _on_done(self, task: "asyncio.Task[None]") -> None:
+        # Here, because a task that is cancelled before its first step runs no line of its own.
+        self.release()
         self._tasks.discard(task)
         if not self._tasks:
             self._idle.set()
