@@ -190,6 +190,7 @@ def _make_lease(around: Surroundings, nodes: PgNodes, janitor: Janitor, worker: 
     return Lease(
         nodes,
         ttl_s=around.settings.lease_ttl_s,
+        agents=tuple(around.agents),
         on_asked=lambda: janitor.note(worker()),
         on_renewed=lambda renewal: janitor.heed(renewal, worker()),
         on_lost=lambda: worker().abandon_all(),

@@ -250,7 +250,8 @@ class Tickets(Protocol):
 class Nodes(Protocol):
     """Leases of processes and claims across principals; no content passes here. All calls raise StoreUnavailable."""
 
-    async def register(self, node_id: int, name: str, *, ttl_s: float) -> None: ...
+    async def register(self, node_id: int, name: str, *, ttl_s: float, agents: Sequence[str]) -> None:
+        """Begins a lease of a process that can call these agents."""
 
     async def renew(self, node_id: int, *, ttl_s: float) -> Renewal:
         """Renews a lease that has not run out by the database's clock."""
@@ -266,7 +267,8 @@ class Nodes(Protocol):
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
         """Claims runs whose time has come: released ones, then waiting ones of idle threads, in each the first in turn.
 
-        Of both, those accepted first. A released run of an agent not named here is claimed if nobody was for a minute.
+        Of both, those accepted first. One of an agent not named here is claimed where no process has known that for a
+        minute.
         """
 
     async def find_unfollowed(self, *, limit: int) -> Sequence[Unfollowed]:

@@ -9,7 +9,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from agentws.observe.meters import NodeMeter
@@ -28,6 +28,7 @@ class Lease:
     Args:
         nodes: where leases are kept.
         ttl_s: how long one lasts, in seconds.
+        agents: those that this process can call.
         on_renewed: told what each renewal brought.
         on_asked: called before each renewal is asked for.
         on_lost: called when runs of this process may be taken by others soon.
@@ -39,6 +40,7 @@ class Lease:
         nodes: Nodes,
         *,
         ttl_s: float,
+        agents: Sequence[str],
         on_renewed: Callable[[Renewal], None],
         on_lost: Callable[[], None],
         on_asked: Callable[[], None] = lambda: None,
@@ -46,6 +48,7 @@ class Lease:
     ) -> None:
         self._nodes = nodes
         self._ttl_s = ttl_s
+        self._agents = agents
         self._on_renewed = on_renewed
         self._on_lost = on_lost
         self._on_asked = on_asked
@@ -71,7 +74,8 @@ class Lease:
         asked = now()
         # Never 0, which is the owner of runs that were released.
         node_id = 1 + secrets.randbits(62)
-        await self._nodes.register(node_id, f"{socket.gethostname()}:{os.getpid()}", ttl_s=self._ttl_s)
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        await self._nodes.register(node_id, name, ttl_s=self._ttl_s, agents=self._agents)
         self._node_id = node_id
         self._held = True
         self._hold_until(asked + self._ttl_s * 2 / 3)

@@ -24,8 +24,10 @@ class PgNodes:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def register(self, node_id: int, name: str, *, ttl_s: float) -> None:
-        await self._database.system("SELECT agentws.register_node($1,$2,$3)", node_id, name, timedelta(seconds=ttl_s))
+    async def register(self, node_id: int, name: str, *, ttl_s: float, agents: Sequence[str]) -> None:
+        await self._database.system(
+            "SELECT agentws.register_node_2($1,$2,$3,$4)", node_id, name, timedelta(seconds=ttl_s), agents
+        )
 
     async def renew(self, node_id: int, *, ttl_s: float) -> Renewal:
         rows = await self._database.system("SELECT * FROM agentws.renew_node($1,$2)", node_id, timedelta(seconds=ttl_s))

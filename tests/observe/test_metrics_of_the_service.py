@@ -178,7 +178,7 @@ async def test_renewals_are_counted_by_what_came_of_them_and_a_loss_shows(
         moved(service, "agentws_lease_losses_total"),
     ):
         line.cut("renew_node")
-        line.hold("register_node")
+        line.hold("register_node_2")
         # It does not count as held from the moment on at which the loss is due, and the loss is told a little later.
         await until(lambda: value(service, "agentws_lease_losses_total") > 0)
         assert value(service, "agentws_lease_held") == 0

@@ -93,6 +93,16 @@ async def released(database: TestDatabase, count: int = 1) -> None:
         await owner.close()
 
 
+async def pass_two_minutes(database: TestDatabase) -> None:
+    """Who is gone has been for so long, and what waits has waited; who is there has been there."""
+    await execute(
+        database,
+        "UPDATE agentws.run_queue SET available_at = now() - interval '2 minutes';"
+        " UPDATE agentws.node SET started_at = started_at - interval '2 minutes';"
+        " UPDATE agentws.node SET expires_at = expires_at - interval '2 minutes' WHERE expires_at < now()",
+    )
+
+
 async def in_tool(client: Peer, run_id: str, attempt: int) -> None:
     await client.until(
         lambda frame: (frame["type"], frame.get("run_id"), frame.get("attempt")) == ("tool_executing", run_id, attempt)
@@ -236,10 +246,34 @@ async def test_a_released_run_of_an_agent_that_is_gone_fails_after_a_time(
     async with peer(second) as client:
         client.send(type="subscribe", thread_id=accepted["thread_id"])
         await client.until_type("caught_up")
-        await execute(database, "UPDATE agentws.run_queue SET available_at = now() - interval '2 minutes'")
+        await pass_two_minutes(database)
         events = await client.ended(accepted["run_id"])
     assert (events[-1]["type"], events[-1]["payload"]["code"]) == ("agent_error", "worker_lost")
     assert events[-1]["payload"]["response"] == "attempt 1"
+
+
+async def test_a_waiting_run_of_an_agent_that_is_gone_fails_after_a_time_and_its_thread_goes_on(
+    start_service: StartService, database: TestDatabase
+) -> None:
+    agent, agents = restarting(0)
+    agent.go_on.clear()
+    first = await start_service(agents, max_runs=1)
+    async with peer(first) as client:
+        await client.ask("at work", agent="phoenix")
+        client.send(type="create_thread", thread_id="t")
+        waits = await client.ask("waits", agent="phoenix", thread_id="t")
+        behind = await client.ask("behind", agent="demo", thread_id="t")
+        assert (waits["position"], behind["position"]) == (1, 2)
+    await first.stop()
+    second = await start_service({})
+    async with peer(second) as client:
+        client.send(type="subscribe", thread_id="t")
+        await client.until_type("caught_up")
+        await pass_two_minutes(database)
+        events = await client.ended(waits["run_id"])
+        assert [event["type"] for event in events] == ["agent_queued", "agent_started", "agent_error"]
+        assert events[-1]["payload"]["code"] == "agent_failed"
+        assert (await client.ended(behind["run_id"]))[-1]["type"] == "agent_completed"
 
 
 async def test_no_tool_is_called_where_the_lease_ran_out_before_the_commit_was_answered(

@@ -17,7 +17,7 @@ async def test_a_lease_is_held_and_renewed(start_service: StartService, line: Li
     async with peer(service) as client:
         while line.calls.count("renew_node") < 5:
             assert (await client.run("hi", agent="echo"))[-1]["type"] == "agent_completed"
-    assert line.calls.count("register_node") == 1
+    assert line.calls.count("register_node_2") == 1
 
 
 async def test_what_is_not_renewed_in_time_is_dropped_before_it_runs_out(database: TestDatabase, line: Line) -> None:
@@ -25,7 +25,7 @@ async def test_what_is_not_renewed_in_time_is_dropped_before_it_runs_out(databas
     await store.open(wait_s=5)
     lost = asyncio.Event()
     renewals: list[Renewal] = []
-    lease = Lease(PgNodes(store), ttl_s=0.6, on_renewed=renewals.append, on_lost=lost.set)
+    lease = Lease(PgNodes(store), ttl_s=0.6, agents=(), on_renewed=renewals.append, on_lost=lost.set)
     try:
         await lease.take()
         first = lease.node_id
@@ -40,7 +40,7 @@ async def test_what_is_not_renewed_in_time_is_dropped_before_it_runs_out(databas
         assert loop.time() < until
         assert _node(lease) is None
         line.mend()
-        await line.answered("register_node", 2)
+        await line.answered("register_node_2", 2)
         assert _node(lease) not in (None, first)
         keeping.cancel()
         await asyncio.gather(keeping, return_exceptions=True)
@@ -63,7 +63,7 @@ async def test_a_held_renewal_does_not_hold_the_loss_up(start_service: StartServ
         await line.waiting.wait()
         # Dropped, then taken over under a new lease and ended.
         line.cut("append")
-        while "register_node" not in line.calls[line.calls.index("renew_node") :]:
+        while "register_node_2" not in line.calls[line.calls.index("renew_node") :]:
             client.send(type="ping")
             await client.until_type("pong")
         line.mend()
@@ -81,6 +81,7 @@ async def test_a_lease_that_is_hurried_is_renewed_now_and_once_for_all_who_hurry
     lease = Lease(
         PgNodes(store),
         ttl_s=3600,
+        agents=(),
         on_asked=lambda: asked.append(line.calls.count("renew_node")),
         on_renewed=lambda _: renewed.set(),
         on_lost=lambda: None,

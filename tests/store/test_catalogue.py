@@ -51,7 +51,7 @@ UNITS = {
     },
     SYSTEM: {
         "register_node", "renew_node", "remove_node", "take_over", "claim_waiting", "schema_state", "read_heads",
-        "take_over_2", "claim_waiting_2",
+        "register_node_2", "take_over_2", "claim_waiting_2",
         "count_waiting", "new_epoch", "find_unfollowed", "mark_followed", "find_deleted", "issue_ticket",
         "redeem_ticket", "purge_tickets", "claim_folds", "find_aged", "purge_keys",
     },

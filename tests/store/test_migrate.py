@@ -77,7 +77,7 @@ async def works(url: str) -> None:
     assert await store.nodes.schema_is_current()
     await store.finish(await store.claimed())
     assert [type_ for _, type_, _ in await store.events()] == ["agent_started", "agent_completed"]
-    await store.nodes.register(NODE, "host", ttl_s=1)
+    await store.nodes.register(NODE, "host", ttl_s=1, agents=["demo"])
     await pool.close()
 
 

@@ -40,7 +40,7 @@ async def claim_waiting(store: Store, node: int = NODE, agents: Sequence[str] = 
 
 
 async def test_a_lease_is_renewed_by_the_clock_of_the_database(store: Store, owner: Connection) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     row = await owner.fetchrow("SELECT name, expires_at - started_at AS lasts FROM agentws.node")
     assert row is not None
     assert row["name"] == "host:1"
@@ -52,7 +52,7 @@ async def test_a_lease_is_renewed_by_the_clock_of_the_database(store: Store, own
 
 async def test_a_lease_that_has_run_out_or_never_was_cannot_be_renewed(store: Store, owner: Connection) -> None:
     assert not (await store.nodes.renew(NODE, ttl_s=TTL_S)).alive
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     await expire(owner, NODE)
     assert not (await store.nodes.renew(NODE, ttl_s=TTL_S)).alive
     assert await owner.fetchval("SELECT expires_at < clock_timestamp() FROM agentws.node")
@@ -61,13 +61,13 @@ async def test_a_lease_that_has_run_out_or_never_was_cannot_be_renewed(store: St
 
 
 async def test_a_node_is_registered_once(store: Store) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     with pytest.raises(asyncpg.UniqueViolationError):
-        await store.nodes.register(NODE, "host:2", ttl_s=TTL_S)
+        await store.nodes.register(NODE, "host:2", ttl_s=TTL_S, agents=["demo"])
 
 
 async def test_a_renewal_brings_the_runs_of_this_node_and_the_marks_to_stop(store: Store) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     anns, bobs = await store.claimed(ANN), await store.claimed(BOB)
     await store.accept(ANN)
     elsewhere = await store.claimed(BOB, "u", owner=OTHER_NODE)
@@ -87,8 +87,8 @@ async def test_a_renewal_brings_the_runs_of_this_node_and_the_marks_to_stop(stor
 
 
 async def test_only_runs_of_dead_nodes_are_taken_over_and_their_fences_raised(store: Store, owner: Connection) -> None:
-    await store.nodes.register(NODE, "dead", ttl_s=TTL_S)
-    await store.nodes.register(OTHER_NODE, "alive", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "dead", ttl_s=TTL_S, agents=["demo"])
+    await store.nodes.register(OTHER_NODE, "alive", ttl_s=TTL_S, agents=["demo"])
     lost = await store.claimed(ANN)
     waits = await store.accept(ANN)
     never_registered = await store.claimed(BOB, owner=33)
@@ -105,7 +105,7 @@ async def test_only_runs_of_dead_nodes_are_taken_over_and_their_fences_raised(st
 
 
 async def test_a_node_that_gave_up_its_lease_is_dead_at_once(store: Store) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     claim = await store.claimed()
     assert await store.nodes.take_over(OTHER_NODE, orphans=[], limit=9) == []
     await store.nodes.remove(NODE)
@@ -115,7 +115,7 @@ async def test_a_node_that_gave_up_its_lease_is_dead_at_once(store: Store) -> No
 
 async def test_orphans_are_taken_anew_by_their_own_node_only(store: Store, owner: Connection) -> None:
     for node in (NODE, OTHER_NODE):
-        await store.nodes.register(node, "alive", ttl_s=TTL_S)
+        await store.nodes.register(node, "alive", ttl_s=TTL_S, agents=["demo"])
     orphan, known = await store.claimed(ANN), await store.claimed(BOB)
     assert await store.nodes.take_over(OTHER_NODE, orphans=[key(orphan)], limit=9) == []
     [ticket] = await store.nodes.take_over(NODE, orphans=[key(orphan)], limit=9)
@@ -127,7 +127,7 @@ async def test_orphans_are_taken_anew_by_their_own_node_only(store: Store, owner
 
 
 async def test_an_orphan_is_lost_only_where_something_was_written_for_it(store: Store) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     untouched, touched = await store.claimed(ANN), await store.claimed(BOB)
     await store.append(touched, 2, piece("x"))
     for claim, lost in ((untouched, False), (touched, True)):
@@ -138,7 +138,7 @@ async def test_an_orphan_is_lost_only_where_something_was_written_for_it(store: 
 
 
 async def test_the_next_run_of_an_ending_whose_answer_was_lost_is_an_orphan_that_nobody_began(store: Store) -> None:
-    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S)
+    await store.nodes.register(NODE, "host:1", ttl_s=TTL_S, agents=["demo"])
     claim = await store.claimed()
     await store.accept()
     following = (await store.finish(claim, owner=NODE)).next
@@ -208,7 +208,7 @@ async def test_a_run_whose_thread_is_being_written_is_left_for_the_next_look(sto
 
 async def test_rows_of_long_dead_nodes_go_when_nothing_is_theirs_any_more(store: Store, owner: Connection) -> None:
     for node in (NODE, OTHER_NODE, 33):
-        await store.nodes.register(node, "host", ttl_s=TTL_S)
+        await store.nodes.register(node, "host", ttl_s=TTL_S, agents=["demo"])
     claim = await store.claimed()
     await expire(owner, NODE, since="2 hours")
     await expire(owner, 33, since="1 minute")

@@ -62,7 +62,7 @@ async def assert_all_unavailable(store: Store, claim: Claim) -> None:
         store.journal.read_events(ANN, T, epoch="e", after_seq=0, limit=1, most_bytes=1),
         store.journal.read_ends([(ThreadKey(ANN, T), "e")]),
         store.journal.read_messages(claim, before=None, limit=1),
-        store.nodes.register(NODE, "n", ttl_s=1),
+        store.nodes.register(NODE, "n", ttl_s=1, agents=["demo"]),
         store.nodes.renew(NODE, ttl_s=1),
         store.nodes.remove(NODE),
         store.nodes.take_over(NODE, orphans=[], limit=1),

@@ -102,13 +102,63 @@ async def test_a_released_run_keeps_its_thread_and_goes_before_what_waits(store:
     assert [(ticket.run_no, ticket.released) for ticket in tickets] == [(waiting.run_no, False)]
 
 
-async def test_a_released_run_is_left_to_who_knows_its_agent_for_a_minute(store: Store, owner: Connection) -> None:
-    claim = await store.claimed()
-    await store.starts.release(claim, delay_s=0)
+async def known(store: Store, owner: Connection, node: int, *agents: str, for_s: int = 61, gone_s: int = 0) -> None:
+    """A node that has known these agents for so long, and left so long ago."""
+    await store.nodes.register(node, "host", ttl_s=60, agents=agents)
+    await owner.execute(f"UPDATE agentws.node SET started_at = now() - interval '{for_s} s' WHERE node_id = {node}")
+    if gone_s:
+        await owner.execute(
+            f"UPDATE agentws.node SET expires_at = now() - interval '{gone_s} s' WHERE node_id = {node}"
+        )
+
+
+async def age(owner: Connection, seconds: int) -> None:
+    """All runs could have been claimed for so long."""
+    await owner.execute(f"UPDATE agentws.run_queue SET available_at = now() - interval '{seconds} s'")
+
+
+@pytest.mark.parametrize("released", [True, False])
+async def test_a_run_whose_agent_nobody_has_known_for_a_minute_is_anybodys(
+    store: Store, owner: Connection, released: bool
+) -> None:
+    if released:
+        run_no = (claim := await store.claimed()).run_no
+        await store.starts.release(claim, delay_s=0)
+    else:
+        run_no = (await store.accept(new=True)).run_no
+    await known(store, owner, OTHER_NODE, "other")
     assert await store.nodes.claim_waiting(OTHER_NODE, ["other"], limit=9) == []
-    await owner.execute("UPDATE agentws.run_queue SET available_at = now() - interval '61 seconds'")
+    await age(owner, 61)
     [ticket] = await store.nodes.claim_waiting(OTHER_NODE, ["other"], limit=9)
-    assert ticket.run_no == claim.run_no
+    assert (ticket.run_no, ticket.released) == (run_no, released)
+    assert await store.starts.begin(ticket) is not None
+
+
+async def test_a_run_is_left_to_who_knows_its_agent_however_long_it_waits(store: Store, owner: Connection) -> None:
+    await store.accept(new=True)
+    await age(owner, 3600)
+
+    async def nobody_may() -> None:
+        assert await store.nodes.claim_waiting(OTHER_NODE, ["other"], limit=9) == []
+
+    # Who has just come leaves the others a minute to come too.
+    await known(store, owner, OTHER_NODE, "other", for_s=59)
+    await nobody_may()
+    await owner.execute("UPDATE agentws.node SET started_at = now() - interval '61 s'")
+    # It has no slot.
+    await known(store, owner, 33, "demo")
+    await nobody_may()
+    # It is replaced.
+    await store.nodes.remove(33)
+    await nobody_may()
+    await owner.execute("UPDATE agentws.node SET expires_at = now() - interval '61 s' WHERE node_id = 33")
+    # Code of before does not tell what it knows.
+    await owner.execute("SELECT agentws.register_node(44, 'host', interval '1 minute')")
+    await nobody_may()
+    await store.nodes.remove(44)
+    await nobody_may()
+    await owner.execute("UPDATE agentws.node SET expires_at = now() - interval '61 s' WHERE node_id = 44")
+    assert len(await store.nodes.claim_waiting(OTHER_NODE, ["other"], limit=9)) == 1
 
 
 async def test_two_who_claim_at_once_never_both_get_a_released_run(store: Store, owner: Connection) -> None:

@@ -70,20 +70,44 @@ BEGIN
         AND NOT EXISTS (SELECT 1 FROM run_queue q WHERE q.owner = node.node_id);
 END $$;
 
+ALTER TABLE node ADD COLUMN agents text[];
+COMMENT ON COLUMN node.agents IS 'The agents that it can call; null: it is of code that did not tell.';
+
+CREATE FUNCTION register_node_2(p_node bigint, p_name text, p_ttl interval, p_agents text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+    INSERT INTO node (node_id, name, expires_at, agents) VALUES (p_node, p_name, clock_timestamp() + p_ttl, p_agents)
+$$;
+
+-- Ends a node's lease. Its row stays for a while, as that of one that died, for who asks which agents were known lately.
+CREATE OR REPLACE FUNCTION remove_node(p_node bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+    UPDATE node SET expires_at = least(expires_at, clock_timestamp()) WHERE node_id = p_node
+$$;
+
 -- Claims up to p_limit runs whose time has come: released ones first, because their threads wait for them, then waiting
--- ones whose thread is idle; of both, those accepted first. A released run is left to who knows its agent for a minute.
+-- ones whose thread is idle; of both, those accepted first. One whose agent no node has known for a minute is claimed by
+-- any that has been there for as long: it has to end, and its thread waits for that.
 CREATE FUNCTION claim_waiting_2(p_node bigint, p_agents text[], p_limit integer)
 RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer, orphan boolean, released boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
 DECLARE
     c record;
+    v_since constant timestamptz := clock_timestamp() - interval '1 minute';
+    -- The agents that some node has known since; null: it cannot be said.
+    v_known text[];
 BEGIN
+    IF EXISTS (SELECT 1 FROM node n WHERE n.node_id = p_node AND n.started_at < v_since)
+        AND NOT EXISTS (SELECT 1 FROM node n WHERE n.agents IS NULL AND n.expires_at > v_since)
+    THEN
+        SELECT coalesce(array_agg(DISTINCT a), '{}') INTO v_known FROM node n, unnest(n.agents) a
+            WHERE n.expires_at > v_since;
+    END IF;
     FOR c IN SELECT q.tenant_id, q.user_id, q.thread_id, q.run_no, q.fence, q.owner IS NOT NULL AS released
         FROM run_queue q JOIN thread_head h
         ON h.tenant_id = q.tenant_id AND h.user_id = q.user_id AND h.thread_id = q.thread_id
-        WHERE q.available_at <= clock_timestamp() AND (
-            (q.owner = 0 AND (q.agent = ANY (p_agents) OR q.available_at < clock_timestamp() - interval '1 minute'))
-            OR (q.owner IS NULL AND h.running_run_no IS NULL AND q.agent = ANY (p_agents)
+        WHERE q.available_at <= clock_timestamp()
+            AND (q.agent = ANY (p_agents) OR (q.available_at < v_since AND q.agent <> ALL (v_known)))
+            AND (q.owner = 0 OR (q.owner IS NULL AND h.running_run_no IS NULL
                 AND NOT EXISTS (SELECT 1 FROM run_queue o WHERE o.tenant_id = q.tenant_id AND o.user_id = q.user_id
                     AND o.thread_no = q.thread_no AND o.owner IS NULL AND o.turn < q.turn)))
         ORDER BY q.owner NULLS LAST, q.queued_at LIMIT p_limit
@@ -115,4 +139,5 @@ END $$;
 
 ALTER FUNCTION release_run OWNER TO agentws_app;
 ALTER FUNCTION take_over_2 OWNER TO agentws_system;
+ALTER FUNCTION register_node_2 OWNER TO agentws_system;
 ALTER FUNCTION claim_waiting_2 OWNER TO agentws_system;
