@@ -215,7 +215,7 @@ def _make_services(
         broker=broker,
         threads=ToolThreads(executor),
         next_owner=may_claim,
-        held=lambda: lease.held,
+        held=lease.is_held_as,
         agents=tuple(around.agents),
         run_timeout_s=settings.run_timeout_s,
         restart_delay_s=settings.restart_delay_s,

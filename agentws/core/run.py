@@ -101,6 +101,7 @@ class Ticket:
     thread_id: ThreadId
     run_no: RunNo
     fence: int
+    owner: int | None
     orphan: bool = False
     released: bool = False
 
@@ -110,6 +111,7 @@ class Claim:
     """The right to work on one run, as long as its fence holds.
 
     Args:
+        owner: the node that it was claimed for, whose lease it is good for.
         ordinal: how many of its events are written.
         seq: the number of its `agent_started`.
         kind: the type of the frame that asked for it.
@@ -134,6 +136,7 @@ class Claim:
     seq: int
     accepted_at: datetime
     started_at: datetime
+    owner: int | None
     lost: bool = False
     released: bool = False
     elapsed_ms: int = 0

@@ -64,6 +64,10 @@ class Lease:
         """Whether nobody may have taken over what this process works on. May be asked from any thread."""
         return self._held and now() < self._good_until
 
+    def is_held_as(self, node_id: int | None) -> bool:
+        """Whether `held`, and under this node: what was claimed for an earlier one is not this process's."""
+        return self.held and self._node_id == node_id
+
     @property
     def node_id(self) -> int | None:
         """This process's node, while its lease is held."""

@@ -55,7 +55,7 @@ class AgentRun:
     """Keeps which tools are open, so that whoever ends the run can close them.
 
     Args:
-        held: whether this process holds its lease.
+        held: whether this process holds the lease that the run was claimed under.
         drop: leaves the run, because it does not.
     """
 

@@ -50,7 +50,7 @@ class Services:
 
     Args:
         next_owner: the node that may claim a thread's next run.
-        held: whether this process holds its lease; asked from any thread.
+        held: whether this process holds the lease of a node, for which runs were claimed; asked from any thread.
     """
 
     journal: Journal
@@ -58,7 +58,7 @@ class Services:
     broker: Broker
     threads: ToolThreads
     next_owner: Callable[[], int | None]
-    held: Callable[[], bool]
+    held: Callable[[int | None], bool]
     agents: Sequence[str]
     run_timeout_s: float
     restart_delay_s: float
@@ -166,7 +166,7 @@ class Supervisor:
             self._tally,
             journal=services.journal,
             threads=services.threads,
-            held=services.held,
+            held=lambda: services.held(self._claim.owner),
             drop=self._drop,
         )
         return AgentCall(
@@ -278,7 +278,13 @@ class Supervisor:
     async def _look_up(self) -> Claim:
         """The claim as the database holds it now. Raises Fenced where it is another's."""
         claim = self._claim
-        ticket = Ticket(principal=claim.principal, thread_id=claim.thread_id, run_no=claim.run_no, fence=claim.fence)
+        ticket = Ticket(
+            principal=claim.principal,
+            thread_id=claim.thread_id,
+            run_no=claim.run_no,
+            fence=claim.fence,
+            owner=claim.owner,
+        )
         held = await answered(lambda: self._services.starts.begin(ticket))
         if held is None:
             raise Fenced(claim.run_id)

@@ -94,6 +94,11 @@ class Worker:
         if not reserved:
             self._taken += 1
         self._publish_first(claim)
+        if not self._services.held(claim.owner):
+            # The answer that brought it came after the loss of the lease: it is anybody's.
+            log.warning("run %s is left: the lease under which it was claimed is lost", claim.run_id)
+            self.release()
+            return
         task = asyncio.get_running_loop().create_task(self._run_all(claim))
         self._tasks.add(task)
         self._idle.clear()

@@ -63,7 +63,7 @@ class PgJournal:
             at=row["o_at"],
             skipped=row["o_skipped"],
             stop_reason=row["o_stop_reason"],
-            next=None if told is None else claim_of(claim.principal, told),
+            next=None if told is None else claim_of(claim.principal, told, owner=next_owner),
         )
 
     async def read_head(self, principal: Principal, thread_id: ThreadId) -> Head | None:

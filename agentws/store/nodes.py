@@ -56,11 +56,11 @@ class PgNodes:
             [key.run_no for key in orphans],
             limit,
         )
-        return [_ticket(row) for row in rows]
+        return [_ticket(row, node_id) for row in rows]
 
     async def claim_waiting(self, node_id: int, agents: Sequence[str], *, limit: int) -> Sequence[Ticket]:
         rows = await self._database.system("SELECT * FROM agentws.claim_waiting_2($1,$2,$3)", node_id, agents, limit)
-        return [_ticket(row) for row in rows]
+        return [_ticket(row, node_id) for row in rows]
 
     async def find_unfollowed(self, *, limit: int) -> Sequence[Unfollowed]:
         rows = await self._database.system("SELECT * FROM agentws.find_unfollowed($1)", limit)
@@ -147,12 +147,13 @@ class PgNodes:
         return bool(rows) and rows[0]["readable_from"] <= NEWEST <= rows[0]["newest"]
 
 
-def _ticket(row: asyncpg.Record) -> Ticket:
+def _ticket(row: asyncpg.Record, node_id: int) -> Ticket:
     return Ticket(
         principal=Principal(row["tenant_id"], row["user_id"]),
         thread_id=row["thread_id"],
         run_no=row["run_no"],
         fence=row["fence"],
+        owner=node_id,
         orphan=row["orphan"],
         released=row["released"],
     )

@@ -55,7 +55,7 @@ class _Begun(msgspec.Struct, frozen=True, kw_only=True):
 _decode_begun = msgspec.json.Decoder(_Begun).decode
 
 
-def claim_of(principal: Principal, told: str, *, orphan: bool = False) -> Claim:
+def claim_of(principal: Principal, told: str, *, owner: int | None, orphan: bool = False) -> Claim:
     """The claim that a unit of work returned as JSON, for the principal that it was called for.
 
     `orphan`: nobody here has begun on it, so that it is not lost, unless something was written all the same.
@@ -79,6 +79,7 @@ def claim_of(principal: Principal, told: str, *, orphan: bool = False) -> Claim:
         seq=begun.seq,
         accepted_at=begun.accepted_at,
         started_at=begun.started_at,
+        owner=owner,
         lost=begun.was_begun and not (orphan and begun.untouched),
         elapsed_ms=begun.elapsed_ms,
         stop_reason=begun.stop_reason,
@@ -155,7 +156,8 @@ class PgStarts:
                 told = rows[0]["claim"]
                 if told is None:
                     return None
-                return replace(claim_of(ticket.principal, told, orphan=ticket.orphan), released=ticket.released)
+                claim = claim_of(ticket.principal, told, owner=ticket.owner, orphan=ticket.orphan)
+                return replace(claim, released=ticket.released)
         raise AssertionError("unreachable")
 
     async def remains(self, claim: Claim) -> Sequence[tuple[str, str]]:
@@ -240,4 +242,5 @@ def _first_claim(principal: Principal, wanted: Wanted, row: asyncpg.Record) -> C
         seq=row["o_seq"] + 1,
         accepted_at=row["o_at"],
         started_at=row["o_at"],
+        owner=wanted.owner,
     )

@@ -306,3 +306,29 @@ async def test_no_tool_is_called_where_the_lease_ran_out_before_the_commit_was_a
     assert events[2]["payload"]["outcome"] == "unknown"
     assert events[-1]["payload"]["code"] == "worker_lost"
     assert sum(event["type"] in TERMINAL for event in events) == 1
+
+
+async def test_a_start_that_is_accepted_for_a_lease_that_was_lost_meanwhile_is_not_begun_under_it(
+    start_service: StartService, line: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, agents = restarting(0)
+    service = await start_service(agents, lease_ttl_s=2.0, restart_delay_s=0.0)
+    async with peer(service) as client:
+        line.hold("accept")
+        client.send(type="user_message", content="hi")
+        async with asyncio.timeout(20):
+            await line.waiting.wait()
+        # A pause: the lease is lost, and another one taken.
+        with monkeypatch.context() as paused:
+            paused.setattr("agentws.runtime.lease.now", lambda: now() + 60)
+            assert service.worker is not None
+            await line.answered("register_node_2", 2)
+        line.mend()
+        accepted = await client.until_type("request_accepted")
+        events = await client.ended(accepted["run_id"])
+    # Whoever takes over what was claimed under the old one is the first to call the agent.
+    assert agent.attempts == [2]
+    assert kinds(events) == [
+        ("agent_started", 1),
+        *((kind, 2) for kind in ("agent_started", "agent_message", "agent_completed")),
+    ]

@@ -96,8 +96,8 @@ async def test_only_runs_of_dead_nodes_are_taken_over_and_their_fences_raised(st
     await expire(owner, NODE)
     tickets = await store.nodes.take_over(44, orphans=[], limit=9)
     assert sorted(tickets, key=lambda ticket: ticket.run_no) == [
-        Ticket(principal=ANN, thread_id=T, run_no=lost.run_no, fence=2),
-        Ticket(principal=BOB, thread_id=T, run_no=never_registered.run_no, fence=2),
+        Ticket(principal=ANN, thread_id=T, run_no=lost.run_no, fence=2, owner=44),
+        Ticket(principal=BOB, thread_id=T, run_no=never_registered.run_no, fence=2, owner=44),
     ]
     assert await holders(owner) == [
         (lost.run_no, 44, 2), (waits.run_no, None, 0), (never_registered.run_no, 44, 2), (kept.run_no, OTHER_NODE, 1),
@@ -235,7 +235,8 @@ async def test_the_longest_waiting_run_is_claimed_first(store: Store, owner: Con
 async def test_a_ticket_holds_the_principal_of_the_row(store: Store) -> None:
     waiting = {ANN: await store.accept(ANN, new=True), BOB: await store.accept(BOB, new=True)}
     assert list(await store.nodes.claim_waiting(NODE, ["demo"], limit=9)) == [
-        Ticket(principal=whose, thread_id=T, run_no=accepted.run_no, fence=1) for whose, accepted in waiting.items()
+        Ticket(principal=whose, thread_id=T, run_no=accepted.run_no, fence=1, owner=NODE)
+        for whose, accepted in waiting.items()
     ]
 
 

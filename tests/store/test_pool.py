@@ -54,7 +54,7 @@ async def backends(owner: Connection) -> set[int]:
 async def assert_all_unavailable(store: Store, claim: Claim) -> None:
     calls = [
         store.accept(ANN, "u", new=True),
-        store.starts.begin(Ticket(principal=ANN, thread_id=T, run_no=claim.run_no, fence=1)),
+        store.starts.begin(Ticket(principal=ANN, thread_id=T, run_no=claim.run_no, fence=1, owner=NODE)),
         store.starts.remains(claim),
         store.starts.stop(ANN, run_id=RunId("x"), run_no=None, thread_id=None, reason="user"),
         store.append(claim, 2, piece("x")),

@@ -32,7 +32,7 @@ async def test_a_released_run_is_nobodys_and_waits_for_its_time(store: Store, ow
     assert await store.nodes.claim_waiting(OTHER_NODE, ["demo"], limit=9) == []
     await owner.execute("UPDATE agentws.run_queue SET available_at = now()")
     [ticket] = await store.nodes.claim_waiting(OTHER_NODE, ["demo"], limit=9)
-    assert ticket == Ticket(principal=ANN, thread_id=T, run_no=claim.run_no, fence=3, released=True)
+    assert ticket == Ticket(principal=ANN, thread_id=T, run_no=claim.run_no, fence=3, owner=OTHER_NODE, released=True)
     begun = await store.starts.begin(ticket)
     assert begun is not None
     assert (begun.lost, begun.released, begun.attempt, begun.ordinal, begun.fence) == (True, True, 1, 1, 3)
