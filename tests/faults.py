@@ -53,6 +53,10 @@ class Line:
             held.set()
         self._held.clear()
 
+    def answers(self, unit: str) -> int:
+        """How many calls of a unit of work have been answered."""
+        return self._answers[unit]
+
     async def answered(self, unit: str, times: int = 1) -> None:
         """Waits until calls of a unit of work have been answered so many times."""
         async with asyncio.timeout(20):

@@ -47,6 +47,7 @@ class Worker:
         self._broken: set[RunKey] = set()
         self._early: OrderedDict[RunKey, str | None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._left = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -107,9 +108,14 @@ class Worker:
     async def run(self, claim: Claim) -> Claim | None:
         """Works on a claim until its run has ended; returns the thread's next run where that has been claimed too."""
         key = RunKey(claim.principal.tenant_id, claim.principal.user_id, claim.run_no)
-        if key in self._supervisors:
-            log.warning("run %s is at work here already; a second claim of it is dropped", claim.run_id)
-            return None
+        while former := self._supervisors.get(key):
+            if former.fence >= claim.fence:
+                log.warning("run %s is at work here already; a second claim of it is dropped", claim.run_id)
+                return None
+            # It is not that one's any more, which may not have heard so: of a release, the answer may come late.
+            former.revoke()
+            self._left.clear()
+            await self._left.wait()
         if key in self._broken:
             claim = replace(claim, lost=True)
         supervisor = Supervisor(claim, self._agents.get(claim.agent), self._services)
@@ -126,8 +132,8 @@ class Worker:
             self._broken.add(key)
             raise
         finally:
-            if self._supervisors.get(key) is supervisor:
-                del self._supervisors[key]
+            del self._supervisors[key]
+            self._left.set()
 
     def stop(self, key: RunKey, reason: str | None) -> None:
         """Stops a run if it is at work here; without a reason, it is asked for when the run ends.

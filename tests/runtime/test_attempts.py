@@ -332,3 +332,28 @@ async def test_a_start_that_is_accepted_for_a_lease_that_was_lost_meanwhile_is_n
         ("agent_started", 1),
         *((kind, 2) for kind in ("agent_started", "agent_message", "agent_completed")),
     ]
+
+
+async def test_a_release_that_is_answered_when_the_next_attempt_is_claimed_here_already_delays_nothing(
+    start_service: StartService, database: TestDatabase, line: Line
+) -> None:
+    agent, agents = restarting(1)
+    # Nobody would find it as an orphan during this test.
+    service = await start_service(agents, lease_ttl_s=3600.0, restart_delay_s=0.1)
+    claimed = asyncio.Event()
+
+    async def until_claimed() -> None:
+        await line.answered("begin_run", line.answers("begin_run") + 1)
+        claimed.set()
+
+    async with peer(service) as client:
+        accepted = await client.ask("hi")
+        await in_tool(client, accepted["run_id"], 1)
+        line.on_loss = until_claimed
+        line.lose_answers("release_run", 1)
+        await lose(service, database)
+        events = await client.ended(accepted["run_id"])
+    assert claimed.is_set()
+    assert kinds(events)[-1] == ("agent_completed", 2)
+    assert agent.attempts == [1, 2]
+    assert agent.most == 1
