@@ -117,6 +117,26 @@ async def age(owner: Connection, seconds: int) -> None:
     await owner.execute(f"UPDATE agentws.run_queue SET available_at = now() - interval '{seconds} s'")
 
 
+async def test_a_lost_run_is_left_to_who_can_restart_it_where_there_is_one(store: Store, owner: Connection) -> None:
+    claim = await store.claimed()
+    await known(store, owner, OTHER_NODE, "other")
+    await known(store, owner, 33, "other", "demo")
+    assert await store.nodes.take_over(OTHER_NODE, orphans=[], limit=9) == []
+    [ticket] = await store.nodes.take_over(33, orphans=[], limit=9)
+    assert ticket.run_no == claim.run_no
+    await store.nodes.remove(33)
+    [ticket] = await store.nodes.take_over(OTHER_NODE, orphans=[], limit=9)
+    assert ticket.run_no == claim.run_no
+
+
+async def test_a_lost_run_that_is_to_stop_is_anybodys(store: Store, owner: Connection) -> None:
+    claim = await store.claimed()
+    await known(store, owner, OTHER_NODE, "other")
+    await known(store, owner, 33, "demo")
+    await stop(store, claim)
+    assert len(await store.nodes.take_over(OTHER_NODE, orphans=[], limit=9)) == 1
+
+
 @pytest.mark.parametrize("released", [True, False])
 async def test_a_run_whose_agent_nobody_has_known_for_a_minute_is_anybodys(
     store: Store, owner: Connection, released: bool

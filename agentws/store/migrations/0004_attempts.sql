@@ -40,8 +40,23 @@ BEGIN
     END IF;
 END $$;
 
+ALTER TABLE node ADD COLUMN agents text[];
+COMMENT ON COLUMN node.agents IS 'The agents that it can call; null: it is of code that did not tell.';
+
+CREATE FUNCTION register_node_2(p_node bigint, p_name text, p_ttl interval, p_agents text[]) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+    INSERT INTO node (node_id, name, expires_at, agents) VALUES (p_node, p_name, clock_timestamp() + p_ttl, p_agents)
+$$;
+
+-- Ends a node's lease. Its row stays for a while, as that of one that died, for who asks which agents were known lately.
+CREATE OR REPLACE FUNCTION remove_node(p_node bigint) RETURNS void
+LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
+    UPDATE node SET expires_at = least(expires_at, clock_timestamp()) WHERE node_id = p_node
+$$;
+
 -- Takes over up to p_limit runs that somebody has to close, whether or not there is a slot for them: those whose process
--- is gone, the orphans (those of this node that it does not know), and released ones that are to stop.
+-- is gone, the orphans (those of this node that it does not know), and released ones that are to stop. One that may be
+-- begun again is left to a node that knows its agent, where there is one.
 CREATE FUNCTION take_over_2(p_node bigint, p_tenants text[], p_users text[], p_runs bigint[], p_limit integer)
 RETURNS TABLE (tenant_id text, user_id text, thread_id text, run_no bigint, fence integer, orphan boolean, released boolean)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
@@ -56,6 +71,9 @@ BEGIN
             AND k.tenant_id = q.tenant_id AND k.user_id = q.user_id AND k.run_no = q.run_no
         WHERE q.owner IS NOT NULL AND CASE WHEN q.owner = 0 THEN q.stopping
             ELSE n.node_id IS NULL OR n.expires_at < clock_timestamp() OR k.run_no IS NOT NULL END
+            AND (q.stopping OR k.run_no IS NOT NULL
+                OR NOT EXISTS (SELECT 1 FROM node m WHERE m.node_id = p_node AND q.agent <> ALL (m.agents))
+                OR NOT EXISTS (SELECT 1 FROM node m WHERE m.expires_at > clock_timestamp() AND q.agent = ANY (m.agents)))
         ORDER BY q.queued_at LIMIT p_limit
     LOOP
         PERFORM 1 FROM thread_head h
@@ -69,20 +87,6 @@ BEGIN
     DELETE FROM node WHERE node.expires_at < clock_timestamp() - interval '1 hour'
         AND NOT EXISTS (SELECT 1 FROM run_queue q WHERE q.owner = node.node_id);
 END $$;
-
-ALTER TABLE node ADD COLUMN agents text[];
-COMMENT ON COLUMN node.agents IS 'The agents that it can call; null: it is of code that did not tell.';
-
-CREATE FUNCTION register_node_2(p_node bigint, p_name text, p_ttl interval, p_agents text[]) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
-    INSERT INTO node (node_id, name, expires_at, agents) VALUES (p_node, p_name, clock_timestamp() + p_ttl, p_agents)
-$$;
-
--- Ends a node's lease. Its row stays for a while, as that of one that died, for who asks which agents were known lately.
-CREATE OR REPLACE FUNCTION remove_node(p_node bigint) RETURNS void
-LANGUAGE sql SECURITY DEFINER SET search_path = agentws, pg_temp AS $$
-    UPDATE node SET expires_at = least(expires_at, clock_timestamp()) WHERE node_id = p_node
-$$;
 
 -- Claims up to p_limit runs whose time has come: released ones first, because their threads wait for them, then waiting
 -- ones whose thread is idle; of both, those accepted first. One whose agent no node has known for a minute is claimed by
