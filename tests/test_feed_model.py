@@ -66,19 +66,26 @@ class Thread:
 
 
 class Truth:
-    """The journal: it answers when it is let."""
+    """The journal: it answers when it is let, with what was there when it was asked, or is by then."""
 
     def __init__(self) -> None:
         self.threads = {key: Thread(0) for key in KEYS}
         self.asked: list[asyncio.Event] = []
+        self.reads_at_once = True
 
     async def read_events(
         self, principal: Principal, thread_id: ThreadId, *, epoch: str, after_seq: int, limit: int, most_bytes: int
     ) -> Page:
         answered = asyncio.Event()
         self.asked.append(answered)
+        page = self._page(ThreadKey(principal, thread_id), epoch, after_seq, limit, most_bytes)
         await answered.wait()
-        thread = self.threads[ThreadKey(principal, thread_id)]
+        if self.reads_at_once:
+            return page
+        return self._page(ThreadKey(principal, thread_id), epoch, after_seq, limit, most_bytes)
+
+    def _page(self, key: ThreadKey, epoch: str, after_seq: int, limit: int, most_bytes: int) -> Page:
+        thread = self.threads[key]
         there = thread.events[after_seq:] if thread.epoch == epoch else []
         page: list[tuple[Origin, Record]] = []
         for each in there[:limit]:
@@ -231,10 +238,11 @@ class Following(RuleBasedStateMachine):
             (self.taker.held_back.add if hold else self.taker.held_back.discard)(subscription)
 
     @precondition(lambda self: self.truth.asked)
-    @rule()
-    def answer(self) -> None:
-        """The journal answers what it was asked first, with what is there by now."""
+    @rule(reads_at_once=st.booleans())
+    def answer(self, reads_at_once: bool = False) -> None:
+        """The journal answers what it was asked first."""
         if self.truth.asked:
+            self.truth.reads_at_once = reads_at_once
             self.truth.asked.pop(0).set()
             self.go_on()
 

@@ -173,6 +173,7 @@ class Feed:
         if not subscription.is_reading:
             return
         self.meter.read()
+        heard = subscription.heard
         page = await self._journal.read_events(
             subscription.key.principal,
             subscription.key.thread_id,
@@ -185,7 +186,7 @@ class Feed:
         if not items and subscription.has_heard_more and await self._is_removed(subscription):
             subscription.end("epoch_changed")
         else:
-            subscription.add_page(items, more=page.more)
+            subscription.add_page(items, more=page.more, heard=heard)
 
     async def _is_removed(self, subscription: Subscription) -> bool:
         """Whether what comes next in a thread was removed by age, and nothing has come since."""

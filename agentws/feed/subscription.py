@@ -250,8 +250,18 @@ class Subscription:
     def is_closed(self) -> bool:
         return self._state is _State.CLOSED
 
-    def add_page(self, items: Sequence[Item], *, more: bool) -> None:
-        """Takes what was read from the journal. `more`: there may be more to read."""
+    @property
+    def heard(self) -> int:
+        """The last number that it has heard of."""
+        return self._heard
+
+    def add_page(self, items: Sequence[Item], *, more: bool, heard: int) -> None:
+        """Takes what was read from the journal.
+
+        Args:
+            more: there may be more to read.
+            heard: what it had heard of before it was read: what it has heard of since may be missing in it.
+        """
         if self._state is not _State.READING:
             return
         if items and items[0].from_seq > self._cursor + 1:
@@ -260,7 +270,7 @@ class Subscription:
                 self.end("epoch_changed")
                 return
             items, more = (), False
-        if not items:
+        if not items and self._heard <= heard:
             # What was heard of is not there, or not any more: the journal is right, and asked again at the next hint.
             self._heard = self._cursor
             if self._last is not None and not more:

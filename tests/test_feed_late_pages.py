@@ -1,0 +1,67 @@
+"""What is committed after a page of the journal was read, and told before the page is there, reaches its follower."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from agentws.store.journal import PgJournal
+
+from .conftest import StartService
+from .peers import peer
+from .test_feed import dense
+
+HOUR_MS = 3_600_000.0
+
+
+class LatePage:
+    """The next page is read, and arrives when it is let."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.read = asyncio.Event()
+        self.arrive = asyncio.Event()
+        plain, late = PgJournal.read_events, self
+
+        async def read_events(self: PgJournal, *args: Any, **named: Any) -> Any:
+            page = await plain(self, *args, **named)
+            late.read.set()
+            await late.arrive.wait()
+            return page
+
+        monkeypatch.setattr(PgJournal, "read_events", read_events)
+
+
+@pytest.mark.parametrize("holds_all", [False, True])
+async def test_what_is_heard_while_a_page_is_on_its_way_is_read_without_a_further_hint(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch, holds_all: bool
+) -> None:
+    service = await start_service(poll_interval_ms=HOUR_MS)
+    async with peer(service) as client, peer(service) as other:
+        first = await other.run("hi", agent="echo")
+        thread_id, last_seq = first[0]["thread_id"], first[-1]["seq"]
+        page = LatePage(monkeypatch)
+        client.send(type="subscribe", thread_id=thread_id, after_seq=last_seq if holds_all else 0)
+        await page.read.wait()
+        second = await other.run("again", agent="echo", thread_id=thread_id)
+        page.arrive.set()
+        await client.ended(second[0]["run_id"])
+        assert dense(client.frames) == (second if holds_all else [*first, *second])
+
+
+async def test_the_last_events_of_a_thread_that_is_deleted_while_a_page_is_on_its_way_come_before_its_end(
+    start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = await start_service(poll_interval_ms=HOUR_MS)
+    async with peer(service) as client, peer(service) as other:
+        thread_id = (await other.ask("hi", agent="slow"))["thread_id"]
+        last = await other.until_type("agent_message")
+        other.send(type="unsubscribe", thread_id=thread_id)
+        page = LatePage(monkeypatch)
+        client.send(type="subscribe", thread_id=thread_id, after_seq=last["seq"])
+        await page.read.wait()
+        other.send(type="delete_thread", thread_id=thread_id)
+        await other.until_type("thread_deleted")
+        page.arrive.set()
+        await client.until_type("thread_deleted")
+        assert [each["type"] for each in dense(client.frames)] == ["agent_stopped"]
+
