@@ -149,7 +149,7 @@ class Subscription:
             self._state = _State.BEHIND
 
     def take(self, most_bytes: int) -> list[Frame]:
-        """The next frames, in order: so many bytes and the frame that passes them.
+        """The next frames, in order: so many bytes and the frame that passes them; all, where it has ended.
 
         Where there are more, `ready` has been called again. Where there are none and the journal has more, it is read,
         and `ready` called then.
@@ -158,7 +158,8 @@ class Subscription:
             return []
         taken: list[_Waiting] = []
         size = 0
-        while self._frames and size < most_bytes:
+        # Its end goes before whatever is told after it, so that no more turns are waited for.
+        while self._frames and (size < most_bytes or self._state is _State.CLOSED):
             taken.append(self._frames.popleft())
             size += taken[-1].frame.size
         self._bytes -= size
