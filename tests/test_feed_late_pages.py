@@ -1,15 +1,21 @@
-"""What is committed after a page of the journal was read, and told before the page is there, reaches its follower."""
+"""What is committed after a page of the journal was read, and told before the page is there, reaches its follower; and who
+hears of another epoch of its thread looks which one it has."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+from agentws.core.context import Principal
 from agentws.store.journal import PgJournal
+from agentws.store.nodes import PgNodes
+from agentws.store.threads import PgThreads
+from agentws.wire.ids import ThreadId
 
-from .conftest import StartService
+from .conftest import StartService, TestDatabase
 from .peers import peer
 from .test_feed import dense
+from .test_feed_ends import another_process
 
 HOUR_MS = 3_600_000.0
 
@@ -65,3 +71,28 @@ async def test_the_last_events_of_a_thread_that_is_deleted_while_a_page_is_on_it
         await client.until_type("thread_deleted")
         assert [each["type"] for each in dense(client.frames)] == ["agent_stopped"]
 
+
+async def test_who_hears_of_another_epoch_is_told_at_once_where_the_thread_has_one(
+    start_service: StartService, database: TestDatabase
+) -> None:
+    service = await start_service(poll_interval_ms=HOUR_MS)
+    async with peer(service) as client, peer(service) as other, another_process(database) as pool:
+        first = await client.run("hi", agent="echo")
+        thread_id = first[0]["thread_id"]
+        await PgNodes(pool).new_epochs()
+        await other.run("again", agent="echo", thread_id=thread_id)
+        ended = await client.until_type("subscription_ended")
+        assert (ended["thread_id"], ended["reason"]) == (thread_id, "epoch_changed")
+
+
+async def test_whose_thread_was_made_anew_unheard_of_is_told_so_when_it_hears_of_the_new_one(
+    start_service: StartService, database: TestDatabase
+) -> None:
+    service = await start_service(poll_interval_ms=HOUR_MS)
+    async with peer(service) as client, peer(service) as other, another_process(database) as pool:
+        thread_id = (await client.run("hi", agent="echo"))[0]["thread_id"]
+        await PgThreads(pool).delete(Principal("", "ada"), ThreadId(thread_id))
+        other.send(type="create_thread", thread_id=thread_id)
+        await other.until_type("thread_created")
+        await other.run("again", agent="echo", thread_id=thread_id)
+        assert (await client.until_type("thread_deleted"))["thread_id"] == thread_id

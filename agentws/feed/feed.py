@@ -183,10 +183,23 @@ class Feed:
             most_bytes=most_bytes,
         )
         items = [item_of(origin, record) for origin, record in merge(page.events)]
+        if subscription.in_doubt:
+            await self._make_sure(subscription)
         if not items and subscription.has_heard_more and await self._is_removed(subscription):
             subscription.end("epoch_changed")
         else:
             subscription.add_page(items, more=page.more, heard=heard)
+
+    async def _make_sure(self, subscription: Subscription) -> None:
+        """Looks where the thread of one that has heard of another epoch ends."""
+        thread = subscription.key, subscription.epoch
+        subscription.in_doubt = False
+        try:
+            ends = await self._journal.read_ends([thread])
+        except BaseException:
+            subscription.in_doubt = True
+            raise
+        subscription.catch_up(ends.get(thread))
 
     async def _is_removed(self, subscription: Subscription) -> bool:
         """Whether what comes next in a thread was removed by age, and nothing has come since."""

@@ -102,6 +102,8 @@ class Subscription:
         self._bytes = 0
         self._heard = cursor
         self._piece: tuple[Origin, Record] | None = None
+        self.in_doubt = False
+        """Whether it has heard of another epoch since it was last made sure which one the thread has."""
         self._held = False
         self._last: tuple[int, str] | None = None
         self._has_finished = False
@@ -132,8 +134,8 @@ class Subscription:
         if self._state is _State.CLOSED:
             return
         if batch.epoch != self.epoch:
-            # One of the two epochs is old. The journal knows what there is of this one, and the next look at where the
-            # thread ends tells which it is.
+            # One of the two epochs is old. The journal knows what there is of this one, and which one that is.
+            self.in_doubt = True
             self._fall_behind()
         else:
             self._heard = max(self._heard, batch.last_seq)
