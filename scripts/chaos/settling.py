@@ -8,6 +8,7 @@ from typing import TypeVar
 from scripts.chaos.clients import Person
 from scripts.chaos.link import Frame, Link, Lost, Refused
 from scripts.chaos.record import ENDS
+from scripts.chaos.web import Web
 
 __all__ = ["settle"]
 
@@ -104,24 +105,39 @@ async def _pages(ask: Callable[[Frame], Awaitable[Frame]], frame: Frame) -> None
 async def _read_over_http(person: Person, threads: list[str]) -> None:
     """The same over HTTP."""
     for thread_id in threads:
-        async with person.web("page", final=True) as web:
-            seq, last = await web.page(thread_id, after_seq=0, limit=1000)
-            while seq < last:
-                seq, last = await web.page(thread_id, after_seq=seq, limit=1000)
-    async with person.web(final=True) as web:
-        for thread_id in threads:
-            before: str | None = None
-            while True:
-                told = await web.history(thread_id, limit=200, before=before)
-                before = told.get("next_before")
-                if before is None:
-                    break
-        before = None
-        while True:
-            told = await web.threads(limit=200, before=before)
-            before = told.get("next_before")
-            if before is None:
-                break
+        await _web_again(person, partial(_read_events, thread_id), via="page")
+    await _web_again(person, partial(_read_lists, threads), via="http")
+
+
+async def _web_again(person: Person, ask: Callable[[Web], Awaitable[None]], *, via: str) -> None:
+    """Asks, and again where there was no answer."""
+    while True:
+        async with person.web(via, final=True) as web:
+            try:
+                return await ask(web)
+            except Lost:
+                web.is_not_final()
+        await person.pause(1.0)
+
+
+async def _read_events(thread_id: str, web: Web) -> None:
+    seq, last = await web.page(thread_id, after_seq=0, limit=1000)
+    while seq < last:
+        seq, last = await web.page(thread_id, after_seq=seq, limit=1000)
+
+
+async def _read_lists(threads: list[str], web: Web) -> None:
+    for thread_id in threads:
+        await _pages(partial(_history, web, thread_id), {})
+    await _pages(partial(_threads, web), {})
+
+
+async def _history(web: Web, thread_id: str, frame: Frame) -> Frame:
+    return await web.history(thread_id, limit=200, before=frame.get("before"))
+
+
+async def _threads(web: Web, frame: Frame) -> Frame:
+    return await web.threads(limit=200, before=frame.get("before"))
 
 
 async def _watch(link: Link) -> None:

@@ -54,6 +54,10 @@ class Web:
     async def __aexit__(self, *_: object) -> None:
         await self._client.aclose()
 
+    def is_not_final(self) -> None:
+        """Makes what was asked here no part of the last reading, which is begun anew."""
+        self._log.final = False
+
     def _sent(self, frame: Frame, may: frozenset[str] = frozenset()) -> str:
         self._asked += 1
         name = f"h{self._asked}"
