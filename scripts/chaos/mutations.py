@@ -142,13 +142,18 @@ MUTATIONS: Sequence[Mutation] = (
         "a claim without a lock",
         [
             Edit(
-                "claim_waiting",
+                "claim_waiting_2",
                 "AND h.thread_id = c.thread_id AND h.running_run_no IS NULL FOR UPDATE SKIP LOCKED;",
                 "AND h.thread_id = c.thread_id;",
             ),
-            Edit("claim_waiting", "SET owner = p_node, fence = q.fence + 1\n", "SET owner = p_node, fence = 1\n"),
-            Edit("claim_waiting", "AND q.run_no = c.run_no AND q.owner IS NULL\n", "AND q.run_no = c.run_no\n"),
+            Edit(
+                "claim_waiting_2",
+                "SET owner = p_node, fence = q.fence + 1\n            WHERE q.tenant_id = c.tenant_id"
+                " AND q.user_id = c.user_id AND q.run_no = c.run_no AND q.owner IS NULL\n",
+                "SET owner = p_node, fence = 1\n            WHERE q.tenant_id = c.tenant_id"
+                " AND q.user_id = c.user_id AND q.run_no = c.run_no\n",
+            ),
         ],
-        ("lag", "drain"),
+        ("lag", "drain", "rolling", "kill", "pause"),
     ),
 )

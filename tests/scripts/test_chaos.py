@@ -144,5 +144,8 @@ def test_a_fault_of_the_proof_can_be_put_into_the_code_as_it_is(mutation: Any, t
         target = tmp_path / path.relative_to(ROOT)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(path.read_text("utf-8"), "utf-8")
+    calls = "".join(path.read_text("utf-8") for path in (ROOT / "agentws" / "store").glob("*.py"))
     for edit in mutation.edits:
         edit.apply(tmp_path)
+        # A unit of work that nobody calls any more proves nothing.
+        assert "/" in edit.place or f"agentws.{edit.place}(" in calls
