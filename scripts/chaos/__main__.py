@@ -118,7 +118,7 @@ async def run(options: argparse.Namespace) -> Report:
     report = Report(options.seed, options.seconds, options.servers, options.users, clock.state)
     world = World(
         servers=options.servers,
-        max_runs=max(2, options.users // 5),
+        max_runs=max(2, options.users // 3),
         clock=clock,
         rng=random.Random(f"{options.seed}:world"),
     )
