@@ -144,6 +144,17 @@ class Claim:
     connection_id: ConnectionId | None = None
     kind: str = "user_message"
 
+    @property
+    def ticket(self) -> Ticket:
+        """What the claim can be asked for with again."""
+        return Ticket(
+            principal=self.principal,
+            thread_id=self.thread_id,
+            run_no=self.run_no,
+            fence=self.fence,
+            owner=self.owner,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Draft:

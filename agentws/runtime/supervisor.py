@@ -17,7 +17,7 @@ from msgspec import UNSET
 
 from agentws.core.agent import AgentSpec
 from agentws.core.remains import Remains
-from agentws.core.run import Claim, Draft, Ticket
+from agentws.core.run import Claim, Draft
 from agentws.observe.metrics import Metrics
 from agentws.observe.statistics import Statistics
 from agentws.ports import Broker, Fenced, Journal, Starts, Stopping
@@ -278,14 +278,7 @@ class Supervisor:
     async def _look_up(self) -> Claim:
         """The claim as the database holds it now. Raises Fenced where it is another's."""
         claim = self._claim
-        ticket = Ticket(
-            principal=claim.principal,
-            thread_id=claim.thread_id,
-            run_no=claim.run_no,
-            fence=claim.fence,
-            owner=claim.owner,
-        )
-        held = await answered(lambda: self._services.starts.begin(ticket))
+        held = await answered(lambda: self._services.starts.begin(claim.ticket))
         if held is None:
             raise Fenced(claim.run_id)
         return held
