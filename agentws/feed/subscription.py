@@ -49,6 +49,44 @@ class _Waiting(NamedTuple):
     commit: Commit | None
 
 
+class _Shelf:
+    """The frames that wait, which count in a follower's budget; those that were taken go on counting there."""
+
+    def __init__(self, budget: Budget) -> None:
+        self.bytes = 0
+        self._budget = budget
+        self._frames: deque[_Waiting] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._frames)
+
+    def put(self, text: str, *, is_event: bool = False, commit: Commit | None = None) -> None:
+        frame = Frame(text, size_of(text))
+        self._frames.append(_Waiting(frame, is_event, commit))
+        self.bytes += frame.size
+        self._budget.add(frame.size)
+
+    def take(self, most_bytes: int) -> list[_Waiting]:
+        """The first ones: so many bytes and the frame that passes them."""
+        taken: list[_Waiting] = []
+        size = 0
+        while self._frames and size < most_bytes:
+            taken.append(self._frames.popleft())
+            size += taken[-1].frame.size
+        self.bytes -= size
+        return taken
+
+    def drop_last(self) -> None:
+        size = self._frames.pop().frame.size
+        self.bytes -= size
+        self._budget.remove(size)
+
+    def drop(self) -> None:
+        self._frames.clear()
+        self._budget.remove(self.bytes)
+        self.bytes = 0
+
+
 class Follower(Protocol):
     """Who subscriptions are for; its calls return at once and never raise.
 
@@ -98,9 +136,9 @@ class Subscription:
         self._state = _State.BEHIND if behind else _State.LIVE
         self._announce = announce
         self._budget = follower.budget
-        self._frames: deque[_Waiting] = deque()
-        self._bytes = 0
-        self._heard = cursor
+        self._frames = _Shelf(follower.budget)
+        self.heard = cursor
+        """The last number that it has heard of."""
         self._piece: tuple[Origin, Record] | None = None
         self.in_doubt = False
         """Whether it has heard of another epoch since it was last made sure which one the thread has."""
@@ -118,7 +156,7 @@ class Subscription:
     @property
     def buffered(self) -> int:
         """How many bytes are here to be taken."""
-        return self._bytes
+        return self._frames.bytes
 
     def hold(self) -> None:
         """Gives nothing more until `release`."""
@@ -138,7 +176,7 @@ class Subscription:
             self.in_doubt = True
             self._fall_behind()
         else:
-            self._heard = max(self._heard, batch.last_seq)
+            self.heard = max(self.heard, batch.last_seq)
             items = follow(self._cursor, batch) if self._state is _State.LIVE else ()
             if items is None or self._add(items, batch) < len(items):
                 self._fall_behind()
@@ -158,13 +196,8 @@ class Subscription:
         """
         if self._held:
             return []
-        taken: list[_Waiting] = []
-        size = 0
         # Its end goes before whatever is told after it, so that no more turns are waited for.
-        while self._frames and (size < most_bytes or self._state is _State.CLOSED):
-            taken.append(self._frames.popleft())
-            size += taken[-1].frame.size
-        self._bytes -= size
+        taken = self._frames.take(self._frames.bytes if self._state is _State.CLOSED else most_bytes)
         self._delivery.taken([each.commit for each in taken if each.is_event])
         if self._frames:
             self.follower.ready(self)
@@ -178,7 +211,7 @@ class Subscription:
         if self._state is _State.CLOSED:
             return
         ended = SubscriptionEnded(timestamp=timestamp(), thread_id=self.key.thread_id, reason=reason)
-        self._drop()
+        self._frames.drop()
         self._end(encode_text(ended), deleted=False)
 
     def finish(self, last_seq: int, text: str) -> None:
@@ -193,10 +226,8 @@ class Subscription:
         """
         if self._has_finished and self._held and self._frames:
             # It ended while it was held: the other frame is still here.
-            size = self._frames.pop().frame.size
-            self._bytes -= size
-            self._budget.remove(size)
-            self._append(text)
+            self._frames.drop_last()
+            self._frames.put(text)
             return True
         if self._state is _State.CLOSED:
             return False
@@ -205,7 +236,7 @@ class Subscription:
 
     def _finish(self, last_seq: int, text: str) -> None:
         self._last = (last_seq, text)
-        self._heard = max(self._heard, last_seq)
+        self.heard = max(self.heard, last_seq)
         if self._cursor < last_seq:
             self._fall_behind()
         self._end_if_finished()
@@ -218,14 +249,9 @@ class Subscription:
     def close(self) -> None:
         """Takes nothing more; what was not taken is dropped."""
         self._state = _State.CLOSED
-        self._drop()
+        self._frames.drop()
         self._feed.forget(self)
         self._closed.set()
-
-    def _drop(self) -> None:
-        self._frames.clear()
-        self._budget.remove(self._bytes)
-        self._bytes = 0
 
     def _end_if_finished(self) -> None:
         if self._last is not None and self._state is not _State.CLOSED and self._cursor >= self._last[0]:
@@ -235,7 +261,7 @@ class Subscription:
     def _end(self, text: str, *, deleted: bool) -> None:
         self._state = _State.CLOSED
         self._feed.forget(self)
-        self._append(text)
+        self._frames.put(text)
         self.follower.ended(self, deleted=deleted)
         self.follower.ready(self)
         self._closed.set()
@@ -247,16 +273,11 @@ class Subscription:
     @property
     def has_heard_more(self) -> bool:
         """Whether there should be more in the journal than it has; not asked of one that is about to end."""
-        return self._heard > self._cursor and self._last is None
+        return self.heard > self._cursor and self._last is None
 
     @property
     def is_closed(self) -> bool:
         return self._state is _State.CLOSED
-
-    @property
-    def heard(self) -> int:
-        """The last number that it has heard of."""
-        return self._heard
 
     def add_page(self, items: Sequence[Item], *, more: bool, heard: int) -> None:
         """Takes what was read from the journal.
@@ -273,14 +294,14 @@ class Subscription:
                 self.end("epoch_changed")
                 return
             items, more = (), False
-        if not items and self._heard <= heard:
+        if not items and self.heard <= heard:
             # What was heard of is not there, or not any more: the journal is right, and asked again at the next hint.
-            self._heard = self._cursor
+            self.heard = self._cursor
             if self._last is not None and not more:
                 self._cursor = max(self._cursor, self._last[0])
         if self._piece is not None and items and items[0].from_seq <= self._cursor:
             items = _without(self._piece, items)
-        if self._add(items, None) < len(items) or more or self._heard > self._cursor:
+        if self._add(items, None) < len(items) or more or self.heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE
@@ -295,7 +316,7 @@ class Subscription:
         (frame_id,) = self._announce
         self._announce = None
         caught_up = CaughtUp(id=frame_id, timestamp=timestamp(), thread_id=self.key.thread_id, seq=self._cursor)
-        self._append(encode_text(caught_up))
+        self._frames.put(encode_text(caught_up))
 
     def catch_up(self, end: End | None) -> None:
         """Takes note of where its thread ends, as it is in the database; None: it is not there any more."""
@@ -312,18 +333,12 @@ class Subscription:
         for taken, item in enumerate(items):
             if self._budget.is_full:
                 return taken
-            self._append(item.frame, is_event=True, commit=commit)
+            self._frames.put(item.frame, is_event=True, commit=commit)
             self._cursor = item.seq
             self._piece = item.piece
             if batch is None:
                 self._delivery.read()
         return len(items)
-
-    def _append(self, text: str, *, is_event: bool = False, commit: Commit | None = None) -> None:
-        frame = Frame(text, size_of(text))
-        self._frames.append(_Waiting(frame, is_event, commit))
-        self._bytes += frame.size
-        self._budget.add(frame.size)
 
     def _tell(self) -> None:
         if not self._held and (self._frames or self._state is _State.BEHIND):
