@@ -1,4 +1,4 @@
-"""What is committed after a page of the journal was read, and told before the page is there, reaches its follower; and who
+"""What is committed after a page of the journal was read, and told before the page is there, reaches its follower; who
 hears of another epoch of its thread looks which one it has."""
 
 import asyncio
