@@ -29,6 +29,7 @@ from .conftest import StartService, TestDatabase
 from .faults import Line
 from .histories import Reader
 from .peers import Peer, peer
+from .test_feed import dense
 
 ADA = Principal("", "ada")
 
@@ -44,6 +45,13 @@ async def dig(run: agentws.Run) -> None:
         await run.think(f"hole {number}")
         await run.call_tool("dig", digs)
         await run.write(f"dug {number} ")
+
+
+async def chat(run: agentws.Run) -> None:
+    """Pieces of an answer, so far from each other that each is an event of its own."""
+    for number in range(60):
+        await run.write(f"{number} ".ljust(270, "ä"))
+        await asyncio.sleep(0.01)
 
 
 @pytest.fixture
@@ -121,6 +129,24 @@ async def test_what_is_folded_between_two_pages_is_read_on_without_a_hole(
         for before, after in itertools.pairwise(replayed):
             assert after.get("from_seq", after["seq"]) == before["seq"] + 1
         assert Reader.of(replayed) == Reader.of(live)
+
+
+async def test_a_slow_reader_of_what_is_folded_meanwhile_is_told_only_the_rest(
+    start_service: StartService, database_of: Database
+) -> None:
+    service = await start_service({"chat": chat}, send_buffer_bytes=20_000, piece_interval_ms=0)
+    async with peer(service) as client, peer(service) as other:
+        accepted = await client.ask("hi")
+        client.reading.clear()
+        other.send(type="subscribe", thread_id=accepted["thread_id"])
+        live = await other.ended(accepted["run_id"])
+        await Folder(PgNodes(database_of), PgRetention(database_of), age_s=0).fold_due()
+        client.reading.set()
+        told = await client.ended(accepted["run_id"])
+        assert any("from_seq" in event for event in told)
+        # It began with pieces as they were written, of an event that begins before them by now.
+        assert "from_seq" not in told[5]
+        assert Reader.of(dense(told)) == Reader.of(live)
 
 
 class Following:
