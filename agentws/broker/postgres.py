@@ -127,7 +127,7 @@ class PostgresBroker:
                 heeded += 1
                 self._local.tell(
                     key,
-                    Batch(epoch=hint.epoch, after_seq=hint.last_seq, last_seq=hint.last_seq, deleted=hint.deleted),
+                    Batch(epoch=hint.epoch, after_seq=hint.last_seq, last_seq=hint.last_seq, unsure=hint.deleted),
                 )
         came = len(letter.hints) + len(letter.stops) + letter.work + letter.unreadable
         self._meter.received(heeded, ignored=came - heeded)

@@ -42,7 +42,8 @@ class Item:
 class Batch:
     """What was committed at once: the numbers after `after_seq` up to `last_seq`. Without items it is only a hint.
 
-    `deleted`: the thread was deleted with it, so that nothing comes after.
+    `deleted`: the thread was deleted with it, so that nothing comes after. `unsure`: somebody says that it was, which
+    is to be made sure of.
 
     For measuring only: `committed_at` is when this process was told of the commit, by a clock that never goes back;
     `on_sent` is told how many seconds after that a follower took the items.
@@ -53,6 +54,7 @@ class Batch:
     last_seq: int
     items: Sequence[Item] = ()
     deleted: bool = False
+    unsure: bool = False
     committed_at: float | None = None
     on_sent: Callable[[float], None] | None = None
 

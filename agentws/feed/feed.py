@@ -191,7 +191,7 @@ class Feed:
             subscription.add_page(items, more=page.more, heard=heard)
 
     async def _make_sure(self, subscription: Subscription) -> None:
-        """Looks where the thread of one that has heard of another epoch ends."""
+        """Looks where a thread ends, for one that has heard of another epoch or of its end."""
         thread = subscription.key, subscription.epoch
         subscription.in_doubt = False
         try:

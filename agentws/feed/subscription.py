@@ -141,7 +141,7 @@ class Subscription:
         """The last number that it has heard of."""
         self._piece: tuple[Origin, Record] | None = None
         self.in_doubt = False
-        """Whether it has heard of another epoch since it was last made sure which one the thread has."""
+        """Whether it has heard of another epoch, or of an end, since it was last made sure of that."""
         self._held = False
         self._last: tuple[int, str] | None = None
         self._has_finished = False
@@ -171,8 +171,8 @@ class Subscription:
         """Takes what was committed, or a hint of it."""
         if self._state is _State.CLOSED:
             return
-        if batch.epoch != self.epoch:
-            # One of the two epochs is old. The journal knows what there is of this one, and which one that is.
+        if batch.epoch != self.epoch or batch.unsure:
+            # One of two epochs is old, or it is over with this one. The journal knows which, and what there is of it.
             self.in_doubt = True
             self._fall_behind()
         else:
@@ -301,7 +301,7 @@ class Subscription:
                 self._cursor = max(self._cursor, self._last[0])
         if self._piece is not None and items and items[0].from_seq <= self._cursor:
             items = _without(self._piece, items)
-        if self._add(items, None) < len(items) or more or self.heard > self._cursor:
+        if self._add(items, None) < len(items) or more or self.in_doubt or self.heard > self._cursor:
             self._state = _State.BEHIND
         else:
             self._state = _State.LIVE

@@ -118,7 +118,7 @@ async def test_followers_of_another_process_are_told_and_own_ones_once(database:
         assert there.batches == [Batch(epoch="e", after_seq=4, last_seq=4)]
         there.broker.publish(KEY, batch(5, deleted=True))
         await here.until(lambda: len(here.batches) == 2)
-        assert here.batches[1] == Batch(epoch="e", after_seq=5, last_seq=5, deleted=True)
+        assert here.batches[1] == Batch(epoch="e", after_seq=5, last_seq=5, unsure=True)
 
 
 async def test_nobody_hears_of_another_thread_user_or_tenant_nor_after_it_has_unsubscribed(

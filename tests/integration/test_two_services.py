@@ -9,8 +9,9 @@ import asyncpg
 import pytest
 
 from agentws.app import Service, assembly
-from agentws.broker.hints import Hint, Outbox
-from agentws.ports import StoreUnavailable
+from agentws.broker.hints import Hint, Outbox, topic_of
+from agentws.broker.line import CHANNEL
+from agentws.ports import StoreUnavailable, ThreadKey
 from agentws.store.pool import Database
 from agentws.store.threads import PgThreads
 from agentws.wire.ids import ThreadId
@@ -105,6 +106,24 @@ async def test_a_deletion_in_the_other_process_ends_the_run_and_is_told(start: S
         assert here.worker is not None
         worker = here.worker
         await until(lambda: worker.free == 1)
+
+
+async def test_a_deletion_that_a_hint_makes_up_is_looked_up_and_not_told(start: Start, database: TestDatabase) -> None:
+    here, there = await start(), await start()
+    async with peer(here) as client, peer(there) as other:
+        events = await client.run("hi", agent="echo")
+        thread_id = events[0]["thread_id"]
+        await follow(other, thread_id)
+        topic = topic_of(ThreadKey(ADA, ThreadId(thread_id)))
+        anybody = await asyncpg.connect(database.url)
+        try:
+            for last_seq in (1, events[-1]["seq"], 1000):
+                await anybody.execute(f"NOTIFY {CHANNEL}, '1 anybody\n{topic} {events[0]['epoch']} {last_seq} d'")
+        finally:
+            await anybody.close()
+        again = await client.run("again", agent="echo", thread_id=thread_id)
+        assert await other.ended(again[0]["run_id"]) == again
+        assert not any(frame["type"] in ("thread_deleted", "subscription_ended") for frame in other.frames)
 
 
 async def test_a_run_for_which_there_is_no_slot_is_taken_by_the_other_process(start: Start, unsearched: None) -> None:
