@@ -27,6 +27,7 @@ __all__ = ["Service"]
 
 log = logging.getLogger("agentws")
 
+_CANCEL_AGAIN_S = 1.0
 _CLOSE_S = 1.5
 _CLOSE_WAIT_S = 2.0
 
@@ -183,7 +184,9 @@ class Service:
         task = asyncio.get_running_loop().create_task(run(), name=name)
 
         async def end() -> None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            while not task.done():
+                # A task group whose child fails in the same moment may swallow it.
+                task.cancel()
+                await asyncio.wait((task,), timeout=_CANCEL_AGAIN_S)
 
         self._stack.push_async_callback(end)
