@@ -79,7 +79,8 @@ MUTATIONS: Sequence[Mutation] = (
         [
             Edit(
                 "agentws/feed/subscription.py",
-                "        if self._add(items, None) < len(items) or more or self.in_doubt or self.heard > self._cursor:\n",
+                "        if self._add(items, None) < len(items) or more"
+                " or self.in_doubt or self.heard > self._cursor:\n",
                 "        complete = self._add(items, None) == len(items) and not more\n"
                 "        self._cursor = max(self._cursor, self.heard) if complete else self._cursor\n"
                 "        if not complete:\n",
