@@ -160,7 +160,7 @@ class Faults:
         self.counts["resets"] += 1
 
     async def _silence(self, rng: random.Random) -> None:
-        lines, seconds, breaks = self._some_lines(rng), LEASE_S * rng.uniform(0.3, 2.5), rng.random() < 0.4
+        lines, seconds, breaks = self._some_lines(rng), LEASE_S * rng.uniform(0.3, 4.0), rng.random() < 0.3
         for line in lines:
             line.flowing.clear()
         self.counts["silence"] += 1

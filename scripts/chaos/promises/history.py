@@ -126,13 +126,13 @@ def _check_list(evidence: Evidence, user: str, threads: list[Fields]) -> Iterato
     books = {book.thread_id: book for book, _ in evidence.alive if book.user == user}
     if len(set(names)) != len(names):
         yield Finding("lists", user, None, f"a thread twice in {names}")
-    # What was asked for and never answered may have been done.
-    doubtful = {
+    # Whoever asked for a thread and did not wait for the answer does not read it at the end.
+    asked_for = {
         str(each.sent.get("thread_id"))
         for each in evidence.exchanges
-        if each.log.user == user and each.type == "create_thread" and (each.answer is None or each.kind == "error")
+        if each.log.user == user and each.type == "create_thread"
     }
-    for name in books.keys() ^ (set(names) - (doubtful - books.keys())):
+    for name in books.keys() ^ (set(names) - (asked_for - books.keys())):
         where = "not in the list" if name in books else "in the list, and nobody made it"
         yield Finding("lists", user, name, where)
     for thread in threads:
