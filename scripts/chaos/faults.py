@@ -18,7 +18,7 @@ from scripts.chaos.world import LEASE_S, World
 __all__ = ["FAULTS", "Faults", "dealt"]
 
 # How often each comes among those of its row.
-_SERVERS: Mapping[str, int] = {"kill": 5, "drain": 1, "rolling": 1, "pause": 2}
+_SERVERS: Mapping[str, int] = {"kill": 5, "drain": 1, "rolling": 1, "pause": 2, "stuck": 2}
 _DATABASE: Mapping[str, int] = {"terminate": 5, "crash": 2, "outage": 1}
 _LINES: Mapping[str, int] = {"reset": 2, "silence": 2, "hints": 2, "lag": 2}
 _ANSWERS: Mapping[str, int] = {"ambiguous": 4, "unsent": 1, "late": 2}
@@ -58,6 +58,7 @@ class Faults:
             "drain": self._drain,
             "rolling": self._rolling,
             "pause": self._pause,
+            "stuck": self._stuck,
             "terminate": self._terminate,
             "crash": self._crash,
             "outage": self._outage,
@@ -130,6 +131,18 @@ class Faults:
                 await asyncio.sleep(seconds)
             finally:
                 server.resume()
+
+    async def _stuck(self, rng: random.Random) -> None:
+        """A server that is killed while the end of a run is on its way, which arrives when others work on that run."""
+        server, line = rng.choice(list(zip(self._world.servers, self._world.proxies, strict=True)))
+        line.stuck_s = LEASE_S * rng.uniform(1.5, 3.0)
+        line.caught.clear()
+        line.doubt("append", Doubt.STUCK)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(LEASE_S):
+                await line.caught.wait()
+            await self._kill_one(server)
+            await _ready([server])
 
     # The database
 

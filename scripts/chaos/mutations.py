@@ -132,7 +132,7 @@ MUTATIONS: Sequence[Mutation] = (
                 "        IF q.ordinal < p_first - 1 THEN\n",
             ),
         ],
-        ("silence",),
+        ("stuck",),
     ),
     Mutation(
         "a retry without ordinals",

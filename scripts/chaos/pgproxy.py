@@ -24,15 +24,18 @@ _CHUNK = 1 << 16
 _WROTE = {"append": b"written", "accept": b"accepted", "stop": b"stopping"}
 _ANSWER_WAIT_S = 30.0
 _LATEST_S = 4.0
+_ENDS = b"completed"
 
 
 class Doubt(Enum):
     """What becomes of a call whose caller is left in doubt: LOST: it took effect; UNSENT: it never came; LATE: it comes
-    after its caller has been told that the line is broken."""
+    after its caller has been told that the line is broken; STUCK: one that ends a run, and comes when others have long
+    taken over."""
 
     LOST = "lost"
     UNSENT = "unsent"
     LATE = "late"
+    STUCK = "stuck"
 
 
 class PgProxy:
@@ -42,8 +45,8 @@ class PgProxy:
         target: PostgreSQL's Unix socket.
         rng: which hints are lost, and how late what is late comes.
 
-    `counts`: `ambiguous` (commits whose answer was lost), `lost` (other answers), `unsent` and `late` calls, lost
-    `hints`, and `reset` connections.
+    `counts`: `ambiguous` (commits whose answer was lost), `lost` (other answers), `unsent`, `late` and `stuck` calls,
+    lost `hints`, and `reset` connections. `caught`: a call is stuck; it comes `stuck_s` seconds later.
     """
 
     def __init__(self, port: int, target: Path, rng: random.Random) -> None:
@@ -55,6 +58,8 @@ class PgProxy:
         self.flowing.set()
         self.hint_loss = 0.0
         self.lag_s = 0.0
+        self.caught = asyncio.Event()
+        self.stuck_s = 0.0
         self._armed: list[tuple[str, Doubt]] = []
         self._lines: set[_Line] = set()
         self._serving: set[asyncio.Task[None]] = set()
@@ -88,10 +93,10 @@ class PgProxy:
         self.lag_s = 0.0
         self.flowing.set()
 
-    def take_doubt(self, unit: str) -> Doubt | None:
+    def take_doubt(self, unit: str, message: bytes) -> Doubt | None:
         """What becomes of a call that comes now; None: it is answered."""
         for place, (wanted, doubt) in enumerate(self._armed):
-            if wanted == unit:
+            if wanted == unit and (doubt is not Doubt.STUCK or _ENDS in message):
                 del self._armed[place]
                 return doubt
         return None
@@ -165,7 +170,7 @@ class _Line:
             passed = bytearray()
             for kind, message in _messages(rest):
                 self._note(kind, message)
-                if self._doubt in (Doubt.UNSENT, Doubt.LATE):
+                if self._doubt in (Doubt.UNSENT, Doubt.LATE, Doubt.STUCK):
                     self._kept += message
                     if kind == b"S":
                         await self._leave_in_doubt(far)
@@ -189,13 +194,19 @@ class _Line:
         elif kind == b"B" and self._doubt is None:
             name = message[5:].split(b"\0", 2)[1]
             self._unit = self._statements.get(name, "")
-            self._doubt = self._proxy.take_doubt(self._unit)
+            self._doubt = self._proxy.take_doubt(self._unit, message)
+
+    def _late_s(self) -> float:
+        if self._doubt is Doubt.STUCK:
+            self._proxy.caught.set()
+            return self._proxy.stuck_s
+        return self._proxy.rng.choice((0.0, self._proxy.rng.uniform(0, 1.5), _LATEST_S))
 
     async def _leave_in_doubt(self, far: asyncio.StreamWriter) -> None:
         self._proxy.counts[self._doubt.value if self._doubt else ""] += 1
         self._reset_near()
-        if self._doubt is Doubt.LATE:
-            await asyncio.sleep(self._proxy.rng.choice((0.0, self._proxy.rng.uniform(0, 1.5), _LATEST_S)))
+        if self._doubt is not Doubt.UNSENT:
+            await asyncio.sleep(self._late_s())
             far.write(self._kept)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_ANSWER_WAIT_S):
