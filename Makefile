@@ -10,7 +10,7 @@ run: $(READY)
 	@$(BIN)/agentws serve
 
 test: $(READY)
-	$(BIN)/python -m pytest -n auto $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n auto -m 'not long' $(PYTEST_ARGS)
 
 # What test-all needs besides: a browser of Debian's, its driver, and axe-core; and what chaos shifts clocks with.
 services: $(READY)
@@ -23,6 +23,7 @@ services: $(READY)
 	npm ci --prefix tests/browser --ignore-scripts --no-audit --no-fund --loglevel error
 
 test-all: test
+	$(BIN)/python -m pytest -n auto -m long $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/browser $(PYTEST_ARGS)
 
 # Against a server that somebody else started: make conformance URL=http://host:port [JWT_SECRET=...]

@@ -19,6 +19,8 @@ from scripts.slow_reader import Answer
 from ..conftest import copy_template
 from ..processes import ServerProcess, running
 
+pytestmark = pytest.mark.long
+
 HEARTBEAT_S = 0.5
 PATIENCE_S = 30.0
 LARGE = 600_000

@@ -19,6 +19,8 @@ from ..conformance.told import until
 from ..processes import ServerProcess
 from .conftest import Serve
 
+pytestmark = pytest.mark.long
+
 TTL_S = 1.0
 SETTINGS = {"lease_ttl_s": str(TTL_S), "restart_delay_s": "0.1"}
 

@@ -6,6 +6,7 @@ import itertools
 import signal
 from collections.abc import Sequence
 
+import pytest
 from websockets.exceptions import ConnectionClosed
 
 from ..conformance.client import Client, connect
@@ -14,6 +15,8 @@ from ..conformance.shapes import Frame
 from ..conformance.told import fresh
 from ..processes import ServerProcess
 from .conftest import Serve
+
+pytestmark = pytest.mark.long
 
 USERS = 4
 WORDS = 1200

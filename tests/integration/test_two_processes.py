@@ -4,10 +4,13 @@ import asyncio
 import signal
 
 import httpx
+import pytest
 
 from ..conformance.client import connect
 from ..processes import ServerProcess
 from .conftest import Serve
+
+pytestmark = pytest.mark.long
 
 HOUR = {
     "broker": "postgres",

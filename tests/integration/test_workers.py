@@ -17,6 +17,8 @@ from ..conftest import TestDatabase
 from ..processes import ServerProcess
 from .workers import begun, is_alive, process_of, processes, serving, two_clients, until
 
+pytestmark = pytest.mark.long
+
 Serving = Callable[..., AbstractContextManager[ServerProcess]]
 
 

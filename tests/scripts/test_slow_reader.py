@@ -9,6 +9,8 @@ from scripts.slow_reader import Answer, SlowReaderError, main
 
 from ..conftest import TestDatabase
 
+pytestmark = pytest.mark.long
+
 
 def frame(kind: str, seq: int, **fields: Any) -> bytes:
     return msgspec.json.encode({"type": kind, "seq": seq, **fields})

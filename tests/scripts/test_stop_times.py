@@ -9,6 +9,8 @@ from scripts.stop_times import Times, main, table
 
 from ..conftest import TestDatabase
 
+pytestmark = pytest.mark.long
+
 
 def test_a_table_has_a_line_for_each_kind_and_end() -> None:
     told = table([Times(kind="thread", told=[1.0, 3.0, 2.0], ended=[0.5, 0.25, 9.0])])
