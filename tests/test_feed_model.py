@@ -20,7 +20,7 @@ from agentws.core.replay import Batch, Item
 from agentws.feed import Budget, Feed, Subscription
 from agentws.observe.meters import FeedMeter
 from agentws.observe.statistics import Statistics
-from agentws.ports import End, Journal, Page, ThreadKey
+from agentws.ports import End, Head, Journal, Page, ThreadKey
 from agentws.wire.events import EventType
 from agentws.wire.ids import RunNo, ThreadId
 
@@ -94,6 +94,10 @@ class Truth:
             if most_bytes <= 0:
                 break
         return Page(page, more=len(page) < len(there))
+
+    async def read_head(self, principal: Principal, thread_id: ThreadId) -> Head:
+        end = self.threads[ThreadKey(principal, thread_id)].end
+        return Head(epoch=end.epoch, first_seq=1, last_seq=end.last_seq)
 
     async def read_ends(self, followed: Sequence[tuple[ThreadKey, str]]) -> Mapping[tuple[ThreadKey, str], End]:
         return {(key, epoch): self.threads[key].end for key, epoch in followed}

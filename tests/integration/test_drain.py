@@ -15,6 +15,8 @@ from ..conformance.client import connect
 from ..processes import ServerProcess
 from .conftest import Serve
 
+pytestmark = pytest.mark.long
+
 
 async def test_a_draining_server_tells_refuses_ends_and_closes(serve: Serve) -> None:
     server = serve(drain_grace_s="2")

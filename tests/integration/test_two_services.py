@@ -22,6 +22,8 @@ from ..observe.reading import until, value
 from ..peers import Peer, peer
 from ..test_feed_ends import ADA, another_process
 
+pytestmark = pytest.mark.long
+
 HOUR_MS = 3_600_000.0
 Start = Callable[..., Awaitable[Service]]
 

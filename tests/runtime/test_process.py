@@ -16,6 +16,8 @@ from agentws.runtime.process import ProcessError, run_process
 
 from ..processes import ROOT
 
+pytestmark = pytest.mark.long
+
 SH = "/bin/sh"
 # Tells the number of each process in a file, and hangs; what is in `$1` is done by the child before.
 FAMILY = '(eval "$1"; echo $$ >"$0.parent"; exec sh -c \'echo $$ >"$0.child"; sleep 600\' "$0") & wait'
